@@ -1,0 +1,47 @@
+# Needs Python 3.11 or later and make. Everything else is installed into .venv from the lock file.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-all check bench lock clean
+
+demo: $(VENV)/ready
+	$(BIN)/hivewire demo
+
+test: $(VENV)/ready
+	$(BIN)/pytest -n 4 --dist worksteal -m "not slow"
+
+test-all: $(VENV)/ready
+	$(BIN)/pytest -n 4 --dist worksteal
+
+check: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv-bench/ready
+	.venv-bench/bin/python -m bench
+
+# The lock carries hashes and no index addresses, so it installs from whichever index pip is set up for.
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--extra dev --no-emit-package hivewire pyproject.toml -o requirements-dev.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--extra local --no-emit-package hivewire pyproject.toml bench/requirements.in -o bench/requirements.lock
+
+$(VENV)/ready: requirements-dev.lock pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Hivewire needs Python 3.11 or later')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+.venv-bench/ready: bench/requirements.lock requirements-dev.lock pyproject.toml
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r bench/requirements.lock
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+clean:
+	rm -rf $(VENV) .venv-bench dist .mypy_cache .pytest_cache .ruff_cache
