@@ -1,0 +1,1 @@
+"""The vocabulary of agents: ids, topics, messages and their contexts, without any I/O."""
