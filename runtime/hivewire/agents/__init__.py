@@ -1,0 +1,1 @@
+"""Base classes of agents, and what runtimes need to host them."""
