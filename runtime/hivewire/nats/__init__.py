@@ -1,0 +1,1 @@
+"""The distributed runtime: agents as virtual actors over NATS and JetStream."""

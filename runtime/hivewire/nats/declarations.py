@@ -1,0 +1,164 @@
+"""What this process registers: types with their shapes, instances, and subscriptions, before and after it is connected.
+
+Until there is a registry to tell, everything is kept here; `announce` then tells all of it. Afterwards each change goes
+to the registry at once.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from hivewire.agents.stateless import is_stateless_worker
+from hivewire.model.ids import AgentId
+from hivewire.model.subscriptions import Subscription, TypePrefixSubscription, TypeSubscription
+from hivewire.nats.broker import Broker
+from hivewire.nats.provisioner import provision_stateless
+from hivewire.nats.registry import Registry, TypeShape
+from hivewire.nats.subjects import Subjects, check_shards
+from hivewire.nats.topic_filters import TopicFilter
+
+DEFAULT_SHARDS = 16
+_INSTANCES = TypeShape(kind="instances", shards=1)
+
+
+class Declarations:
+    """The types and subscriptions of one process.
+
+    A subscription that is added before the process serves belongs to what its code declares: it goes away when the code
+    no longer adds it. One that is added later, or for a type of other processes, stays until it is removed.
+    """
+
+    def __init__(self) -> None:
+        self._shapes: dict[str, TypeShape] = {}
+        self._filters: defaultdict[str, list[TopicFilter]] = defaultdict(list)
+        self._registry: Registry | None = None
+        self._broker: Broker | None = None
+        self._subjects: Subjects | None = None
+        self.instances: list[AgentId] = []
+
+    @property
+    def shapes(self) -> dict[str, TypeShape]:
+        """The types that are registered here by a factory."""
+        return {agent_type: shape for agent_type, shape in self._shapes.items() if shape.kind != "instances"}
+
+    async def announce(self, broker: Broker, subjects: Subjects, registry: Registry) -> None:
+        """Tell the registry everything, and each change from now on.
+
+        Raises:
+            ValueError: a type is registered elsewhere with another shape.
+        """
+        self._broker, self._subjects, self._registry = broker, subjects, registry
+        for agent_type in list(self._filters | self._shapes):
+            if agent_type in self._shapes:
+                await self._declare(agent_type)
+            else:
+                for topic_filter in self._filters.pop(agent_type):
+                    await registry.add(agent_type, topic_filter)
+
+    async def add_type(self, agent_type: str, shape: TypeShape, filters: Sequence[TopicFilter] = ()) -> None:
+        """Register a type with what it subscribes to, or, after an error, not at all.
+
+        Raises:
+            ValueError: it is registered elsewhere with another shape.
+        """
+        before = list(self._filters[agent_type])
+        self._shapes[agent_type] = shape
+        self._filters[agent_type] += filters
+        try:
+            await self._declare(agent_type)
+        except BaseException:
+            del self._shapes[agent_type]
+            self._filters[agent_type] = before
+            raise
+
+    async def add_instance(self, agent_id: AgentId, filters: Sequence[TopicFilter] = ()) -> None:
+        """Register one instance.
+
+        Raises:
+            ValueError: its type is registered elsewhere by a factory.
+        """
+        self._shapes[agent_id.type] = _INSTANCES
+        self._filters[agent_id.type] += filters
+        self.instances.append(agent_id)
+        try:
+            await self._declare(agent_id.type)
+        except BaseException:
+            self.instances.remove(agent_id)
+            raise
+
+    def forget(self, agent_type: str) -> None:
+        """Take back a type that could not be served. The registry keeps it."""
+        self._shapes.pop(agent_type, None)
+        self._filters.pop(agent_type, None)
+
+    async def add(self, subscription: Subscription, *, serving: bool) -> None:
+        agent_type, added = subscriber_of(subscription), filter_of(subscription)
+        if self._registry is None or (agent_type in self._shapes and not serving):
+            self._filters[agent_type].append(added)
+            if agent_type in self._shapes:
+                await self._declare(agent_type)
+        else:
+            await self._registry.add(agent_type, added)
+            await self._update_consumer(agent_type)
+
+    async def remove(self, subscription: Subscription) -> None:
+        agent_type, removed = subscriber_of(subscription), filter_of(subscription)
+        if removed in self._filters[agent_type]:
+            self._filters[agent_type].remove(removed)
+        if self._registry is not None:
+            await self._registry.remove(agent_type, removed)
+            await self._update_consumer(agent_type)
+
+    async def _declare(self, agent_type: str) -> None:
+        if self._registry is None:
+            return
+        shape, filters = self._shapes[agent_type], self._filters[agent_type]
+        if shape.kind == "instances":
+            await self._registry.join(agent_type, shape, filters)
+        else:
+            await self._registry.declare(agent_type, shape, filters)
+        await self._update_consumer(agent_type)
+
+    async def _update_consumer(self, agent_type: str) -> None:
+        record = None if self._registry is None else self._registry.get(agent_type)
+        if record is None or record.shape is None or record.shape.kind != "stateless":
+            return
+        if self._broker is not None and self._subjects is not None:
+            await provision_stateless(self._broker, self._subjects, record)
+
+
+def shape_of(agent_class: type[Any] | None) -> TypeShape:
+    """Return how agents of a class are spread over processes: its attribute `shards`, or `@stateless_worker`.
+
+    Raises:
+        ValueError: `shards` is not a power of two from 1 to 256.
+    """
+    if agent_class is not None and is_stateless_worker(agent_class):
+        return TypeShape(kind="stateless", shards=1)
+    shards = getattr(agent_class, "shards", DEFAULT_SHARDS)
+    check_shards(shards)
+    return TypeShape(kind="sharded", shards=shards)
+
+
+def filter_of(subscription: Subscription) -> TopicFilter:
+    """Return what a subscription takes.
+
+    Raises:
+        ValueError: it is not one of the built-in kinds.
+    """
+    if isinstance(subscription, TypeSubscription):
+        return TopicFilter(kind="exact", value=subscription.topic_type)
+    if isinstance(subscription, TypePrefixSubscription):
+        return TopicFilter(kind="prefix", value=subscription.topic_type_prefix)
+    raise ValueError(
+        f"{type(subscription).__name__} can't be used over NATS: use TypeSubscription, TypePrefixSubscription or "
+        "DefaultSubscription"
+    )
+
+
+def subscriber_of(subscription: Subscription) -> str:
+    """Return the agent type that a built-in subscription is for."""
+    assert isinstance(subscription, TypeSubscription | TypePrefixSubscription)
+    return subscription.agent_type

@@ -1,0 +1,216 @@
+"""Direct messages as their worker sees them: run the turn, answer once, give signs of life meanwhile.
+
+Whatever happens in the turn becomes an answer; a caller never waits for one that does not come while this process
+lives. The one silence is deliberate: a process whose session has lapsed while the turn ran does not answer, because
+another one may own the agent by now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from typing import Any
+
+from nats.aio.msg import Msg
+
+from hivewire.exceptions import (
+    AccessDeniedError,
+    BrokerUnavailableError,
+    DeadlineExceededError,
+    MessageTooLargeError,
+    SerializationError,
+    WorkerLostError,
+)
+from hivewire.logging import EVENT_LOGGER_NAME, DeliveryStage, MessageEvent, MessageKind
+from hivewire.model.cancellation import CancellationToken
+from hivewire.model.ids import AgentId
+from hivewire.model.interventions import InterventionChain
+from hivewire.model.remote_errors import encode_error
+from hivewire.model.serializer_registry import SerializerRegistry
+from hivewire.nats.broker import Broker
+from hivewire.nats.envelope import (
+    CallEnvelope,
+    EnvelopeError,
+    ReplyEnvelope,
+    call_id_of,
+    decode_call,
+    encode_reply,
+)
+from hivewire.nats.session import SessionKeeper
+from hivewire.nats.subjects import Subjects
+from hivewire.nats.task_scope import TaskScope
+from hivewire.nats.tokens import token, untoken
+from hivewire.nats.turns import Turn, Turns
+
+log = logging.getLogger("hivewire.incoming")
+_event_log = logging.getLogger(EVENT_LOGGER_NAME)
+
+_EARLY_CANCEL_S = 10.0
+_EARLY_CANCELS = 10_000
+_MOVED = encode_reply(ReplyEnvelope(status="moved"))
+
+
+class IncomingCalls:
+    """Answers direct messages. Nobody is asked here whether this process owns the agent; see `refuse` for when not."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        subjects: Subjects,
+        keeper: SessionKeeper,
+        turns: Turns,
+        serializers: SerializerRegistry,
+        interventions: InterventionChain,
+        tasks: TaskScope,
+        *,
+        record_payloads: bool,
+    ) -> None:
+        self._broker = broker
+        self._subjects = subjects
+        self._keeper = keeper
+        self._turns = turns
+        self._serializers = serializers
+        self._interventions = interventions
+        self._tasks = tasks
+        self._record_payloads = record_payloads
+        self._open: dict[str, CancellationToken] = {}
+        self._cancelled_early: OrderedDict[str, float] = OrderedDict()
+
+    async def listen(self) -> None:
+        """Listen for cancels."""
+        await self._broker.subscribe(self._subjects.cancels, self._on_cancel)
+
+    def may_start(self) -> bool:
+        """Tell whether this process still holds its session, so that an agent is its to run."""
+        return self._keeper.valid()
+
+    async def refuse(self, message: Msg) -> None:
+        """Tell the caller that the call was not executed here."""
+        headers, payload = _MOVED
+        await self._publish(message.reply, payload, headers)
+
+    async def read(self, message: Msg, agent_type: str) -> tuple[AgentId, CallEnvelope] | None:
+        """Read a request; one that can't be read is answered with the error, and None is returned."""
+        try:
+            key_token = self._subjects.parse_rpc(message.subject).key_token
+            envelope = decode_call(message.headers, message.data)
+            return AgentId(agent_type, addressed_key(key_token, envelope.key)), envelope
+        except (EnvelopeError, ValueError) as error:
+            await self._answer_error(message.reply, SerializationError(f"The request can't be read: {error}"), "")
+            return None
+
+    async def serve(self, message: Msg, agent_id: AgentId, envelope: CallEnvelope) -> None:
+        """Run the call's turn and answer."""
+        reply = message.reply
+        call_id = call_id_of(reply)
+        cancellation = CancellationToken()
+        if self._cancelled_early and self._cancelled_early.pop(call_id, None) is not None:
+            return
+        deadline = time.monotonic() + envelope.left_ms / 1000
+        self._open[call_id] = cancellation
+        self._keeper.call_received(reply)
+        try:
+            value = await self._run(agent_id, envelope, call_id, cancellation, deadline)
+            headers, payload = await self._encoded(value, agent_id, envelope)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and self._tasks.closing:
+                stopped = WorkerLostError(f"The process of {agent_id} stopped before the handler had finished")
+                await self._answer_error(reply, stopped, str(agent_id))
+                raise
+            if not cancellation.is_cancelled:
+                log.info("%s raised %s on a direct message", agent_id, type(error).__name__)
+            await self._answer_error(reply, error, str(agent_id))
+        else:
+            try:
+                await self._send(reply, payload, headers)
+            except MessageTooLargeError as error:
+                await self._answer_error(reply, error, str(agent_id))
+        finally:
+            del self._open[call_id]
+            self._keeper.call_ended(reply)
+
+    async def _run(
+        self, agent_id: AgentId, envelope: CallEnvelope, call_id: str, cancellation: CancellationToken, deadline: float
+    ) -> Any:
+        if envelope.left_ms <= 0 or time.monotonic() >= deadline:
+            raise DeadlineExceededError(f"The call to {agent_id} had expired before it started")
+        return await self._turns.run(
+            Turn(
+                id=call_id,
+                agent=agent_id,
+                type_name=envelope.type_name,
+                content_type=envelope.content_type,
+                payload=envelope.payload,
+                message_id=envelope.message_id or call_id,
+                operation=envelope.operation,
+                sender=envelope.sender,
+                chain=envelope.chain,
+                trace=envelope.trace,
+                token=cancellation,
+            )
+        )
+
+    async def _encoded(self, value: Any, agent_id: AgentId, envelope: CallEnvelope) -> tuple[dict[str, str], bytes]:
+        if self._interventions and envelope.operation == "message":
+            value = await self._interventions.on_response(value, sender=agent_id, recipient=envelope.sender)
+        encoded = self._serializers.encode(value)
+        if _event_log.isEnabledFor(logging.INFO):
+            _event_log.info(
+                MessageEvent(
+                    payload=encoded.payload.decode(errors="replace") if self._record_payloads else "",
+                    sender=agent_id,
+                    receiver=envelope.sender,
+                    kind=MessageKind.RESPOND,
+                    delivery_stage=DeliveryStage.SEND,
+                )
+            )
+        return encode_reply(
+            ReplyEnvelope(type_name=encoded.type_name, content_type=encoded.content_type, payload=encoded.payload)
+        )
+
+    async def _answer_error(self, reply: str, error: BaseException, agent: str) -> None:
+        headers, payload = encode_reply(ReplyEnvelope(status="error", payload=encode_error(error, agent=agent)))
+        await self._send(reply, payload, headers)
+
+    async def _send(self, reply: str, payload: bytes, headers: dict[str, str]) -> None:
+        if not self._keeper.valid():
+            log.warning("an answer is held back: this process has lost its session")
+            return
+        await self._publish(reply, payload, headers)
+
+    async def _publish(self, reply: str, payload: bytes, headers: dict[str, str]) -> None:
+        try:
+            await self._broker.publish(reply, payload, headers=headers)
+        except (BrokerUnavailableError, AccessDeniedError) as error:
+            log.warning("an answer could not be sent: %s", error)
+
+    async def _on_cancel(self, message: Msg) -> None:
+        call_id = call_id_of(message.subject)
+        cancellation = self._open.get(call_id)
+        if cancellation is not None:
+            cancellation.cancel()
+            return
+        # The cancel may have overtaken its call, which is then dropped when it comes.
+        now = time.monotonic()
+        early = self._cancelled_early
+        early[call_id] = now
+        while early and (len(early) > _EARLY_CANCELS or now - next(iter(early.values())) > _EARLY_CANCEL_S):
+            early.popitem(last=False)
+
+
+def addressed_key(key_token: str, named_key: str | None) -> str:
+    """Return the agent key of a message, which the subject tells, or a header where the subject has only a hash.
+
+    Raises:
+        EnvelopeError: the header is missing or names another key.
+    """
+    if named_key is None:
+        key = untoken(key_token)
+        if key is None:
+            raise EnvelopeError("the key is too long for the subject, and the header Hw-Key does not name it")
+        return key
+    if token(named_key) != key_token:
+        raise EnvelopeError("the header Hw-Key names another agent than the subject")
+    return named_key

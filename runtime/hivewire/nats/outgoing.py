@@ -1,0 +1,197 @@
+"""Messages on their way out of a runtime: intercepted, encoded, sent or stored."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from hivewire.exceptions import MessageDroppedException, MessageTooLargeError, UndeliverableException
+from hivewire.logging import EVENT_LOGGER_NAME, DeliveryStage, MessageEvent, MessageKind
+from hivewire.model.cancellation import CancellationToken
+from hivewire.model.contexts import MessageContext, current_turn
+from hivewire.model.ids import AgentId
+from hivewire.model.interventions import InterventionChain
+from hivewire.model.remote_errors import decode_error
+from hivewire.model.serializer_registry import SerializerRegistry
+from hivewire.model.topics import TopicId
+from hivewire.nats.broker import Broker, JetStreamError
+from hivewire.nats.calls import Calls
+from hivewire.nats.envelope import CallEnvelope, CallOperation, EventEnvelope, encode_event
+from hivewire.nats.options import RuntimeOptions
+from hivewire.nats.registry import Registry
+from hivewire.nats.subjects import Subjects
+from hivewire.nats.tokens import is_hashed, token
+from hivewire.telemetry import MessageTracer
+
+log = logging.getLogger("hivewire.outgoing")
+_event_log = logging.getLogger(EVENT_LOGGER_NAME)
+
+_STREAM_FULL = 10077
+_STREAM_MESSAGE_TOO_LARGE = 10054
+
+
+class Outgoing:
+    """Sends and publishes for one runtime.
+
+    `publishing` counts the publishes that are not stored yet, `unrouted` those that nobody subscribed to.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        subjects: Subjects,
+        registry: Registry,
+        calls: Calls,
+        serializers: SerializerRegistry,
+        interventions: InterventionChain,
+        tracer: MessageTracer,
+        options: RuntimeOptions,
+    ) -> None:
+        self._broker = broker
+        self._subjects = subjects
+        self._registry = registry
+        self._calls = calls
+        self._serializers = serializers
+        self._interventions = interventions
+        self._tracer = tracer
+        self._options = options
+        self._id_prefix = secrets.token_hex(8)
+        self._ids = iter(range(1, 1 << 62))
+        self.publishing = 0
+        self.unrouted = 0
+
+    async def send(
+        self,
+        message: Any,
+        recipient: AgentId,
+        *,
+        sender: AgentId | None,
+        cancellation_token: CancellationToken | None,
+        message_id: str | None,
+        timeout: float | None,
+    ) -> Any:
+        """Send a message to one agent and return its answer."""
+        if self._interventions:
+            message_id = message_id or self._new_id()
+            context = _context(sender, None, cancellation_token, message_id)
+            message = await self._interventions.on_send(message, message_context=context, recipient=recipient)
+        encoded = self._serializers.encode(message)
+        if _event_log.isEnabledFor(logging.INFO):
+            self._report(encoded.payload, sender, recipient, MessageKind.DIRECT)
+        turn = current_turn()
+        envelope = CallEnvelope(
+            type_name=encoded.type_name,
+            payload=encoded.payload,
+            left_ms=0,
+            content_type=encoded.content_type,
+            sender=sender,
+            message_id=message_id,
+            key=_named_key(recipient.key),
+            chain=turn.chain if turn is not None else (),
+            trace=self._trace(),
+        )
+        return await self._outcome(recipient, envelope, timeout, cancellation_token)
+
+    async def operate(self, operation: CallOperation, agent: AgentId, argument: Any = None) -> Any:
+        """Ask an agent's process for something about the agent."""
+        payload = self._serializers.encode(argument).payload
+        envelope = CallEnvelope(operation=operation, payload=payload, left_ms=0, key=_named_key(agent.key))
+        return await self._outcome(agent, envelope, None, None)
+
+    async def publish(
+        self,
+        message: Any,
+        topic: TopicId,
+        *,
+        sender: AgentId | None,
+        cancellation_token: CancellationToken | None,
+        message_id: str | None,
+    ) -> None:
+        """Publish an event; returns when it is stored, or an intervention handler dropped it."""
+        self.publishing += 1
+        try:
+            message_id = message_id or self._new_id()
+            if self._interventions:
+                context = _context(sender, topic, cancellation_token, message_id)
+                try:
+                    message = await self._interventions.on_publish(message, message_context=context)
+                except MessageDroppedException:
+                    return
+                except Exception:
+                    log.exception("an intervention handler failed on a publish to %s", topic)
+                    return
+            await self._store(message, topic, sender, message_id)
+        finally:
+            self.publishing -= 1
+
+    async def _store(self, message: Any, topic: TopicId, sender: AgentId | None, message_id: str) -> None:
+        encoded = self._serializers.encode(message)
+        if _event_log.isEnabledFor(logging.INFO):
+            self._report(encoded.payload, sender, topic, MessageKind.PUBLISH)
+        headers, payload = encode_event(
+            EventEnvelope(
+                topic=topic,
+                message_id=message_id,
+                sender=sender,
+                type_name=encoded.type_name,
+                content_type=encoded.content_type,
+                payload=encoded.payload,
+                trace=self._trace(),
+            )
+        )
+        if not self._registry.anyone_subscribes(topic.type):
+            self.unrouted += 1
+            log.info("nobody subscribes to topic type %s; a message to it is unrouted", topic.type)
+        subject = self._subjects.event(topic.source, topic.type)
+        try:
+            await self._broker.store(subject, payload, headers=headers, timeout=self._options.publish_timeout)
+        except JetStreamError as error:
+            if error.code == _STREAM_MESSAGE_TOO_LARGE:
+                raise MessageTooLargeError(f"A message to {topic} is larger than the event stream takes") from error
+            full = "the event stream is full: its readers are too far behind, or its limits too low"
+            why = full if error.code == _STREAM_FULL else str(error)
+            raise UndeliverableException(f"A message to {topic} was not stored: {why}") from error
+
+    async def _outcome(
+        self, recipient: AgentId, envelope: CallEnvelope, timeout: float | None, token: CancellationToken | None
+    ) -> Any:
+        limit = self._options.default_timeout if timeout is None else timeout
+        reply = await self._calls.call(recipient, envelope, timeout=limit, cancellation_token=token)
+        if reply.status == "error":
+            raise decode_error(reply.payload)
+        return self._serializers.decode(reply.payload, type_name=reply.type_name, content_type=reply.content_type)
+
+    def _trace(self) -> Mapping[str, str]:
+        return self._tracer.inject() if self._tracer.enabled else {}
+
+    def _report(self, payload: bytes, sender: AgentId | None, to: AgentId | TopicId, kind: MessageKind) -> None:
+        _event_log.info(
+            MessageEvent(
+                payload=payload.decode(errors="replace") if self._options.record_payloads else "",
+                sender=sender,
+                receiver=to,
+                kind=kind,
+                delivery_stage=DeliveryStage.SEND,
+            )
+        )
+
+    def _new_id(self) -> str:
+        return f"{self._id_prefix}-{next(self._ids):x}"
+
+
+def _context(
+    sender: AgentId | None, topic: TopicId | None, token: CancellationToken | None, message_id: str
+) -> MessageContext:
+    return MessageContext(
+        sender=sender,
+        topic_id=topic,
+        is_rpc=topic is None,
+        cancellation_token=token or CancellationToken(),
+        message_id=message_id,
+    )
+
+
+def _named_key(key: str) -> str | None:
+    return key if is_hashed(token(key)) else None

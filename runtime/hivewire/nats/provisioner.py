@@ -1,0 +1,105 @@
+"""Makes streams, buckets and durable consumers as the topology plan wants them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from hivewire.exceptions import RuntimeStateError
+from hivewire.nats.broker import Broker, JetStreamError
+from hivewire.nats.registry import TypeRecord
+from hivewire.nats.subjects import Subjects
+from hivewire.nats.topology import Change, StatelessConsumer, Topology, bucket_stream, difference, plan
+
+log = logging.getLogger("hivewire.provisioner")
+
+_API = "$JS.API."
+_STREAM_NOT_FOUND = 10059
+_CONSUMER_NOT_FOUND = 10014
+_MADE_BY_SOMEBODY_ELSE = (10058, 10148, 10149, 10065)
+_ATTEMPTS = 5
+_API_TIMEOUT_S = 15.0
+
+
+async def provision(broker: Broker, subjects: Subjects) -> str:
+    """Make what a namespace needs and return the creation time of its event stream.
+
+    Raises:
+        RuntimeStateError: something is there that can't be changed into what is planned, or a stream captures direct
+            messages.
+        BrokerUnavailableError: JetStream did not answer in time.
+    """
+    await _apply(broker, plan(subjects))
+    captured = await broker.api("STREAM.NAMES", {"subject": subjects.rpcs})
+    if captured.get("streams"):
+        raise RuntimeStateError(
+            f"Stream {captured['streams'][0]} captures the direct messages of namespace {subjects.namespace!r}: its "
+            f"acknowledgements would be taken for answers; change its subjects, or use another namespace"
+        )
+    info = await broker.api(f"STREAM.INFO.{subjects.events_stream}", timeout=_API_TIMEOUT_S)
+    return str(info["created"])
+
+
+async def provision_stateless(broker: Broker, subjects: Subjects, record: TypeRecord) -> None:
+    """Make the consumer of a stateless type, or give it the filters that its subscriptions need now."""
+    consumer = StatelessConsumer(agent_type=record.name, filters=record.subscriptions.filters)
+    key = (subjects.events_stream, subjects.consumer_of(record.name))
+    wanted = plan(subjects, stateless=[consumer]).consumers[key]
+    await _apply(broker, Topology(streams={}, consumers={key: wanted}))
+
+
+async def provision_bucket(broker: Broker, bucket: str) -> None:
+    """Make one key-value bucket."""
+    config = bucket_stream(bucket)
+    await _apply(broker, Topology(streams={config["name"]: {**config, "num_replicas": 1}}, consumers={}))
+
+
+async def _apply(broker: Broker, wanted: Topology) -> None:
+    """Several processes may do this at once: whoever comes second compares again with what the first one made."""
+    changes: list[Change] = []
+    for _ in range(_ATTEMPTS):
+        changes = difference(wanted, await _live(broker, wanted))
+        conflict = next((change for change in changes if change.action == "conflict"), None)
+        if conflict is not None:
+            raise RuntimeStateError(str(conflict))
+        again = False
+        for change in changes:
+            again |= not await _make(broker, change)
+        if not again:
+            return
+    raise RuntimeStateError(f"The broker refuses what is planned: {'; '.join(map(str, changes))}")
+
+
+async def _make(broker: Broker, change: Change) -> bool:
+    subject, body = change.request()
+    try:
+        await broker.api(subject.removeprefix(_API), body, timeout=_API_TIMEOUT_S)
+    except JetStreamError as error:
+        if error.code not in _MADE_BY_SOMEBODY_ELSE:
+            raise RuntimeStateError(f"NATS refused to {change}: {error}") from error
+        log.debug("%s: %s", change, error)
+        return False
+    log.info("%s", change)
+    return True
+
+
+async def _live(broker: Broker, wanted: Topology) -> Topology:
+    streams = {name: await _config(broker, f"STREAM.INFO.{name}") for name in wanted.streams}
+    consumers = {
+        (stream, name): await _config(broker, f"CONSUMER.INFO.{stream}.{name}") for stream, name in wanted.consumers
+    }
+    return Topology(
+        streams={name: config for name, config in streams.items() if config is not None},
+        consumers={key: config for key, config in consumers.items() if config is not None},
+    )
+
+
+async def _config(broker: Broker, operation: str) -> Mapping[str, Any] | None:
+    try:
+        config: Mapping[str, Any] = (await broker.api(operation, timeout=_API_TIMEOUT_S))["config"]
+    except JetStreamError as error:
+        if error.code in (_STREAM_NOT_FOUND, _CONSUMER_NOT_FOUND):
+            return None
+        raise
+    return config

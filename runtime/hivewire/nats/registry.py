@@ -1,0 +1,301 @@
+"""Which agent types exist, how each is spread over processes, and what it subscribes to.
+
+One record a type, written by compare-and-set. Its subscriptions take force by a marker in the event stream, which
+carries the whole set: a subscription holds for every event that is stored after the marker, for every shard, however
+far behind it reads. Rows are named by their content, so a process that starts again adds nothing, and what its code no
+longer declares goes away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from hivewire.exceptions import BrokerUnavailableError
+from hivewire.nats.broker import Broker
+from hivewire.nats.buckets import Bucket, BucketView, Entry, WriteConflictError
+from hivewire.nats.positions import SubscriptionChange
+from hivewire.nats.subjects import Subjects, type_token
+from hivewire.nats.topic_filters import TopicFilter
+
+TypeKind = Literal["sharded", "stateless", "instances"]
+
+log = logging.getLogger("hivewire.registry")
+
+_WRITE_ATTEMPTS = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TypeShape:
+    """How a type is spread over processes. Fixed when the type is first registered."""
+
+    kind: TypeKind = "sharded"
+    shards: int = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """Where in the event stream a type begins, and its subscriptions there."""
+
+    sequence: int
+    stream: str
+    subscriptions: SubscriptionChange
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TypeRecord:
+    """All that the registry says about a type.
+
+    `shape` is None while the type has subscriptions only and no process registered it. `declared` is what the code of
+    the type declares, as of the process that registered it last; `added` came and stays by `add_subscription` from
+    elsewhere. `change` counts the changes of the two, `marked` is the last one that a marker announced.
+    """
+
+    name: str
+    shape: TypeShape | None = None
+    declared: frozenset[str] = field(default_factory=frozenset)
+    added: frozenset[str] = field(default_factory=frozenset)
+    change: int = 0
+    marked: int = 0
+    begins: Beginning | None = None
+
+    @property
+    def subscriptions(self) -> SubscriptionChange:
+        """The set that holds after the last change."""
+        filters = tuple(TopicFilter.parse(text) for text in sorted(self.declared | self.added))
+        return SubscriptionChange(change=self.change, filters=filters)
+
+    def declare(self, filters: Iterable[TopicFilter]) -> TypeRecord:
+        """Put another set in the place of the declared one."""
+        return self._changed(declared=frozenset(each.content_id for each in filters))
+
+    def add(self, topic_filter: TopicFilter) -> TypeRecord:
+        if topic_filter.content_id in self.declared:
+            return self
+        return self._changed(added=self.added | {topic_filter.content_id})
+
+    def remove(self, topic_filter: TopicFilter) -> TypeRecord:
+        gone = {topic_filter.content_id}
+        return self._changed(declared=self.declared - gone, added=self.added - gone)
+
+    def _changed(self, *, declared: frozenset[str] | None = None, added: frozenset[str] | None = None) -> TypeRecord:
+        new = replace(
+            self,
+            declared=self.declared if declared is None else declared,
+            added=self.added if added is None else added,
+        )
+        if new.declared | new.added == self.declared | self.added and self.change:
+            return new
+        return replace(new, change=self.change + 1)
+
+    def to_json(self) -> bytes:
+        begins = self.begins
+        data = {
+            "type": self.name,
+            "kind": self.shape and self.shape.kind,
+            "shards": self.shape and self.shape.shards,
+            "declared": sorted(self.declared),
+            "added": sorted(self.added),
+            "change": self.change,
+            "marked": self.marked,
+            "begins": begins
+            and {
+                "sequence": begins.sequence,
+                "stream": begins.stream,
+                "subscriptions": begins.subscriptions.to_json(),
+            },
+        }
+        return json.dumps(data, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, payload: bytes) -> TypeRecord:
+        data: dict[str, Any] = json.loads(payload)
+        begins = data.get("begins")
+        return cls(
+            name=data["type"],
+            shape=TypeShape(kind=data["kind"], shards=int(data["shards"])) if data["kind"] else None,
+            declared=frozenset(data["declared"]),
+            added=frozenset(data["added"]),
+            change=int(data["change"]),
+            marked=int(data["marked"]),
+            begins=begins
+            and Beginning(
+                sequence=int(begins["sequence"]),
+                stream=begins["stream"],
+                subscriptions=SubscriptionChange.from_json(begins["subscriptions"]),
+            ),
+        )
+
+
+class Registry:
+    """The registry of a namespace: a live view, and the changes that this process makes.
+
+    Args:
+        stream_created: The creation time of the event stream, which sequences belong to.
+    """
+
+    def __init__(self, broker: Broker, subjects: Subjects, *, stream_created: str) -> None:
+        self._broker = broker
+        self._subjects = subjects
+        self._stream_created = stream_created
+        self._bucket = Bucket(broker, subjects.registry_bucket)
+        self._view = BucketView(self._bucket, on_change=self._on_entry)
+        self._types: dict[str, TypeRecord] = {}
+        self._subscribed: dict[str, bool] = {}
+
+    async def run(self) -> None:
+        """Keep the view until cancelled."""
+        await self._view.run()
+
+    async def ready(self, timeout: float) -> None:
+        """Return once the view is complete.
+
+        Raises:
+            BrokerUnavailableError: it was not within `timeout` seconds.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await self._view.ready.wait()
+        except TimeoutError:
+            raise BrokerUnavailableError(f"The registry could not be read within {timeout:g} s") from None
+
+    def get(self, agent_type: str) -> TypeRecord | None:
+        return self._types.get(agent_type)
+
+    def types(self) -> list[TypeRecord]:
+        return list(self._types.values())
+
+    def anyone_subscribes(self, topic_type: str) -> bool:
+        """Tell whether some type takes events of this topic type, as far as this process knows."""
+        known = self._subscribed.get(topic_type)
+        if known is None:
+            if len(self._subscribed) > 10_000:
+                self._subscribed.clear()
+            known = self._subscribed[topic_type] = any(
+                topic_filter.matches(topic_type)
+                for record in self._types.values()
+                for topic_filter in record.subscriptions.filters
+            )
+        return known
+
+    async def declare(self, agent_type: str, shape: TypeShape, filters: Iterable[TopicFilter]) -> TypeRecord:
+        """Register a type with all that its code subscribes to; return the record that holds now.
+
+        Raises:
+            ValueError: the type exists with another shape.
+        """
+        wanted = list(filters)
+
+        def change(record: TypeRecord | None) -> TypeRecord:
+            return _shaped(record or TypeRecord(name=agent_type), shape).declare(wanted)
+
+        return await self._change(agent_type, change)
+
+    async def join(self, agent_type: str, shape: TypeShape, filters: Iterable[TopicFilter]) -> TypeRecord:
+        """Register a type that other processes register too, each with its own agents; sets add up.
+
+        Raises:
+            ValueError: the type exists with another shape.
+        """
+        wanted = list(filters)
+
+        def change(record: TypeRecord | None) -> TypeRecord:
+            record = _shaped(record or TypeRecord(name=agent_type), shape)
+            return record.declare({*map(TopicFilter.parse, record.declared), *wanted})
+
+        return await self._change(agent_type, change)
+
+    async def add(self, agent_type: str, topic_filter: TopicFilter) -> TypeRecord:
+        """Add one subscription; it holds for every event that is published after this returns."""
+
+        def change(record: TypeRecord | None) -> TypeRecord:
+            return (record or TypeRecord(name=agent_type)).add(topic_filter)
+
+        return await self._change(agent_type, change)
+
+    async def remove(self, agent_type: str, topic_filter: TopicFilter) -> TypeRecord:
+        """Remove one subscription; it holds for no event that is published after this returns."""
+
+        def change(record: TypeRecord | None) -> TypeRecord:
+            return (record or TypeRecord(name=agent_type)).remove(topic_filter)
+
+        return await self._change(agent_type, change)
+
+    async def _change(self, agent_type: str, change: Callable[[TypeRecord | None], TypeRecord]) -> TypeRecord:
+        record = await self._update(agent_type, change)
+        if record.marked < record.change or record.begins is None:
+            record = await self._mark(record)
+        self._types[agent_type] = record
+        self._subscribed.clear()
+        return record
+
+    async def _update(self, agent_type: str, change: Callable[[TypeRecord | None], TypeRecord]) -> TypeRecord:
+        """Apply a change by compare-and-set, again after each conflict."""
+        key = f"{type_token(agent_type)}.type"
+        for _ in range(_WRITE_ATTEMPTS):
+            entry = await self._bucket.get(key)
+            old = None if entry.value is None else TypeRecord.from_json(entry.value)
+            new = change(old)
+            if new == old:
+                return new
+            try:
+                await self._bucket.put(key, new.to_json(), revision=entry.revision)
+            except WriteConflictError:
+                await asyncio.sleep(random.uniform(0.002, 0.05))
+            else:
+                return new
+        raise BrokerUnavailableError(f"The registry's record of {agent_type} is changed all the time by others")
+
+    async def _mark(self, record: TypeRecord) -> TypeRecord:
+        """Announce the record's set in the event stream, and note in the record that this was done.
+
+        A process may die between the two; the next one that registers the type then does it again. Readers tell markers
+        apart by their number, so one more does no harm.
+        """
+        subscriptions = record.subscriptions
+        payload = json.dumps({"type": record.name, **subscriptions.to_json()}, separators=(",", ":")).encode()
+        stored = await self._broker.store(self._subjects.marker(record.name), payload)
+        begins = Beginning(sequence=stored.sequence, stream=self._stream_created, subscriptions=subscriptions)
+
+        def marked(current: TypeRecord | None) -> TypeRecord:
+            current = current or record
+            return replace(current, marked=max(current.marked, subscriptions.change), begins=current.begins or begins)
+
+        return await self._update(record.name, marked)
+
+    def _on_entry(self, key: str, entry: Entry) -> None:
+        if entry.value is None:
+            return
+        record = TypeRecord.from_json(entry.value)
+        self._types[record.name] = record
+        self._subscribed.clear()
+
+
+def read_marker(payload: bytes) -> SubscriptionChange | None:
+    """Read the set that a marker carries; None, and an error in the log, for one that is not a marker."""
+    try:
+        return SubscriptionChange.from_json(json.loads(payload))
+    except (ValueError, KeyError, TypeError) as error:
+        log.error("a message on a marker's subject can't be read: %r", error)
+        return None
+
+
+def _shaped(record: TypeRecord, shape: TypeShape) -> TypeRecord:
+    if record.shape is None:
+        return replace(record, shape=shape)
+    if record.shape == shape:
+        return record
+    if record.shape.kind != shape.kind:
+        raise ValueError(
+            f"Agent type {record.name!r} is registered as {record.shape.kind} and this process wants it "
+            f"{shape.kind}: all processes of a type must agree; use another type name to change it"
+        )
+    raise ValueError(
+        f"Agent type {record.name!r} has {record.shape.shards} shards and this process wants {shape.shards}: the count "
+        "is fixed when a type is first registered; use the same count, or another type name"
+    )

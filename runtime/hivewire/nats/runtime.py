@@ -1,0 +1,567 @@
+"""The distributed runtime: the agent API over NATS."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from typing_extensions import Unpack
+
+from hivewire.agents.hosting import AgentHost
+from hivewire.exceptions import (
+    AgentNotFoundError,
+    NotAccessibleError,
+    RuntimeStateError,
+)
+from hivewire.logging import EVENT_LOGGER_NAME
+from hivewire.model.cancellation import CancellationToken
+from hivewire.model.contexts import MessageHandlerContext
+from hivewire.model.ids import AgentId, AgentMetadata, AgentType, check_strict_agent_id
+from hivewire.model.interventions import InterventionChain
+from hivewire.model.runtime import Agent
+from hivewire.model.serialization import MessageSerializer
+from hivewire.model.subscriptions import Subscription
+from hivewire.model.topics import TopicId, check_strict_topic_id
+from hivewire.nats.broker import Broker
+from hivewire.nats.calls import Calls
+from hivewire.nats.declarations import Declarations, filter_of, shape_of
+from hivewire.nats.options import OptionKeywords, RuntimeOptions
+from hivewire.nats.outgoing import Outgoing
+from hivewire.nats.provisioner import provision
+from hivewire.nats.registry import Registry
+from hivewire.nats.serving import Serving
+from hivewire.nats.subjects import Subjects
+from hivewire.nats.task_scope import TaskScope
+from hivewire.nats.tokens import slot
+from hivewire.nats.topic_filters import TopicFilter
+from hivewire.telemetry import MessageTracer
+
+log = logging.getLogger("hivewire.runtime")
+_event_log = logging.getLogger(EVENT_LOGGER_NAME)
+
+AgentT = TypeVar("AgentT", bound=Agent)
+
+_NO_SPAN: AbstractContextManager[object] = nullcontext()
+_IDLE_POLL_S = 0.02
+_TICK_S = 1.0
+
+
+class NatsAgentRuntime(AgentHost):
+    """An agent runtime over NATS: any number of processes, one agent API.
+
+    Register agents before or after `start`; `async with` starts it and stops it. `broker_url` is `nats://host:4222` or
+    `tls://...`, several separated by commas, or `"embedded"`, which runs a nats-server of its own for the time of this
+    runtime. Options are those of `RuntimeOptions`.
+
+    Guarantees: a direct message ends in exactly one outcome and runs at most once. A publish that returned is stored,
+    and every agent that subscribes gets it at least once, in the order of its sender. All messages of one agent key
+    meet in one process, however many serve its type. Not guaranteed: order between direct messages and events, and that
+    an agent sees an event only once when a process dies.
+    """
+
+    def __init__(self, broker_url: str, *, instance_id: str | None = None, **options: Unpack[OptionKeywords]) -> None:
+        self._options = (
+            RuntimeOptions(**options) if instance_id is None else RuntimeOptions(instance_id=instance_id, **options)
+        )
+        super().__init__(
+            strict_ids=self._options.strict_ids,
+            strict_payloads=self._options.strict_payloads,
+            strict_unhandled=self._options.strict_unhandled,
+        )
+        self._subjects = Subjects(self._options.namespace)
+        self._broker = Broker(broker_url, name=f"hivewire {self._options.instance_id}")
+        self._interventions = InterventionChain(self._options.intervention_handlers)
+        self._tracer = MessageTracer(self._options.tracer_provider, instance=self._options.instance_id)
+        self._tasks = TaskScope()
+        self._state = "new"
+        self._declarations = Declarations()
+        self._adopted: list[tuple[AgentId, list[TopicFilter]]] = []
+        self._stopped = asyncio.Event()
+        self._stopping: asyncio.Task[None] | None = None
+        self._registry: Registry
+        self._calls: Calls
+        self._outgoing: Outgoing
+        self._serving: Serving
+
+    def __repr__(self) -> str:
+        types = sorted(self._catalog.types())
+        return f"<NatsAgentRuntime {self._state} namespace={self._options.namespace!r} types={types}>"
+
+    @property
+    def unrouted_messages_count(self) -> int:
+        """How many published messages nobody subscribed to, as far as this process knew."""
+        return self._outgoing.unrouted if self._state != "new" else 0
+
+    @property
+    def broker_url(self) -> str:
+        """The address of the NATS server, also of an embedded one; empty before `connect`."""
+        return self._broker.server_url
+
+    # Lifecycle
+
+    async def connect(self) -> Self:
+        """Connect, so that messages can be sent; nothing is received before `start`.
+
+        Raises:
+            BrokerUnavailableError: no server answers there, or it is too old or has no JetStream.
+            ValueError: the URL's scheme is unknown, or a type is registered elsewhere with another shape.
+            RuntimeStateError: connected already.
+        """
+        self._expect("new")
+        self._state = "connecting"
+        try:
+            await self._broker.open()
+            stream_created = await provision(self._broker, self._subjects)
+            self._tracer.refresh()
+            self._registry = Registry(
+                self._broker,
+                self._subjects,
+                stream_created=stream_created,
+            )
+            self._calls = Calls(
+                self._broker, self._subjects, self._registry, delivery_timeout=self._options.delivery_timeout
+            )
+            self._outgoing = Outgoing(
+                self._broker,
+                self._subjects,
+                self._registry,
+                self._calls,
+                self._serializers,
+                self._interventions,
+                self._tracer,
+                self._options,
+            )
+            self._serving = Serving(
+                self._broker,
+                self._subjects,
+                self._registry,
+                self._catalog,
+                self._serializers,
+                self._interventions,
+                self._tracer,
+                self._tasks,
+                self._options,
+                stream_created=stream_created,
+            )
+            await self._tasks.open()
+            self._tasks.start(self._registry.run(), name="hivewire: registry")
+            self._tasks.start(self._tick(), name="hivewire: tick")
+            await self._registry.ready(10)
+            self._state = "connected"
+            await self._settle_adopted()
+            await self._declarations.announce(self._broker, self._subjects, self._registry)
+        except BaseException:
+            self._state = "stopped"
+            await self._tasks.close()
+            await self._broker.close()
+            raise
+        return self
+
+    async def start(self) -> None:
+        """Begin to serve the registered agents; returns when this process takes its share of their messages.
+
+        Raises:
+            as `connect`, which it calls first if need be.
+        """
+        if self._state == "new":
+            await self.connect()
+        self._expect("connected")
+        self._state = "starting"
+        try:
+            await self._serving.open()
+            await self._serving.serve(self._declarations.shapes)
+            for agent_id in self._declarations.instances:
+                await self._serving.serve_instance(agent_id.type, agent_id.key)
+        except BaseException:
+            self._state = "connected"
+            await self.stop()
+            raise
+        self._state = "started"
+
+    async def stop(self) -> None:
+        """Drain and disconnect: hand over all work, finish running handlers within `drain_timeout`, close agents.
+
+        Calls of this process that still wait then get `RuntimeStateError`. Called from a handler it only begins to
+        stop, because that handler is part of what is waited for. Calling it again waits for the same stop.
+        """
+        if self._stopping is None:
+            if self._state == "new":
+                self._state = "stopped"
+                self._stopped.set()
+                return
+            self._stopping = asyncio.create_task(self._stop(), name="hivewire: stop")
+        if MessageHandlerContext.current() is None:
+            await asyncio.shield(self._stopping)
+
+    close = stop
+
+    async def stop_when_idle(self) -> None:
+        """Stop once nothing runs in this process and no event waits that is its to handle.
+
+        Raises:
+            RuntimeStateError: it is not started.
+        """
+        self._expect("started")
+        # What waits at the broker can only be asked for.
+        while not await self._is_idle():  # noqa: ASYNC110
+            await asyncio.sleep(_IDLE_POLL_S)
+        await self.stop()
+
+    async def stop_when_signal(self, signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)) -> None:
+        """Wait for one of these signals, then stop."""
+        loop = asyncio.get_running_loop()
+        came = asyncio.Event()
+        for each in signals:
+            loop.add_signal_handler(each, came.set)
+        try:
+            ended = asyncio.ensure_future(self._stopped.wait())
+            signalled = asyncio.ensure_future(came.wait())
+            await asyncio.wait((ended, signalled), return_when=asyncio.FIRST_COMPLETED)
+            ended.cancel()
+            signalled.cancel()
+        finally:
+            for each in signals:
+                loop.remove_signal_handler(each)
+        await self.stop()
+
+    async def wait_until_stopped(self) -> None:
+        """Return once the runtime has stopped, whoever stopped it.
+
+        While this waits in the main thread, SIGTERM and SIGINT stop the runtime, unless the program handles them
+        itself.
+        """
+        unhandled = [each for each in (signal.SIGTERM, signal.SIGINT) if _is_default(each)]
+        if unhandled and threading.current_thread() is threading.main_thread():
+            await self.stop_when_signal(unhandled)
+        else:
+            await self._stopped.wait()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    # Messages
+
+    async def send_message(
+        self,
+        message: Any,
+        recipient: AgentId,
+        *,
+        sender: AgentId | None = None,
+        cancellation_token: CancellationToken | None = None,
+        message_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Send a message to one agent and return its answer; see `AgentRuntime`.
+
+        Raises:
+            AgentNotFoundError: no process registered the type, or has the instance.
+            DeadlineExceededError: `timeout`, or the runtime's `default_timeout` or `delivery_timeout`, passed.
+            WorkerLostError: the worker vanished after it had accepted the message.
+            BrokerUnavailableError: there is no connection to NATS.
+            MessageTooLargeError: the message exceeds the broker's limit.
+            RuntimeStateError: not connected, or stopped while the call waited.
+        """
+        await self._ready()
+        if self._options.strict_ids:
+            check_strict_agent_id(recipient)
+        if cancellation_token is not None and cancellation_token.is_cancelled:
+            raise asyncio.CancelledError("The token was cancelled before the message was sent")
+        with self._span_of(message, recipient):
+            return await self._outgoing.send(
+                message,
+                recipient,
+                sender=sender,
+                cancellation_token=cancellation_token,
+                message_id=message_id,
+                timeout=timeout,
+            )
+
+    async def publish_message(
+        self,
+        message: Any,
+        topic_id: TopicId,
+        *,
+        sender: AgentId | None = None,
+        cancellation_token: CancellationToken | None = None,
+        message_id: str | None = None,
+    ) -> None:
+        """Publish an event; returns when the broker has stored it. See `AgentRuntime`.
+
+        A message that nobody subscribes to counts as unrouted and is logged.
+
+        Raises:
+            BrokerUnavailableError: it was not stored within `publish_timeout`; whether it is stored is unknown.
+            UndeliverableException: the event stream is full.
+            MessageTooLargeError: the message exceeds the broker's limit.
+            RuntimeStateError: not connected.
+        """
+        await self._ready()
+        if self._options.strict_ids:
+            check_strict_topic_id(topic_id)
+        if cancellation_token is not None and cancellation_token.is_cancelled:
+            raise asyncio.CancelledError("The token was cancelled before the message was published")
+        with self._span_of(message, topic_id):
+            await self._outgoing.publish(
+                message, topic_id, sender=sender, cancellation_token=cancellation_token, message_id=message_id
+            )
+
+    # Agents
+
+    async def register_factory(
+        self,
+        type: str | AgentType,
+        agent_factory: Callable[[], AgentT | Awaitable[AgentT]],
+        *,
+        expected_class: type[AgentT] | None = None,
+    ) -> AgentType:
+        """Register how agents of a type are made, in this and any number of other processes. Adds no subscription.
+
+        Raises:
+            ValueError: the type is not a valid one, is taken in this process, or has another shape in another process.
+        """
+        agent_type = type if isinstance(type, AgentType) else AgentType(type)
+        return await self.register_type(
+            agent_type, agent_factory, expected_class=expected_class, subscriptions=(), serializers=()
+        )
+
+    async def register_type(
+        self,
+        type: AgentType,
+        agent_factory: Callable[[], AgentT | Awaitable[AgentT]],
+        *,
+        expected_class: type[AgentT] | None,
+        subscriptions: Sequence[Subscription],
+        serializers: Sequence[MessageSerializer[Any]],
+    ) -> AgentType:
+        """Register a type with its subscriptions and serializers, all or nothing.
+
+        Raises:
+            ValueError: as `register_factory`, or a subscription is refused.
+        """
+        filters = [filter_of(subscription) for subscription in subscriptions]
+        shape = shape_of(expected_class)
+        await self._settle_adopted()
+        await super().register_factory(type, agent_factory, expected_class=expected_class)
+        added: Sequence[Subscription] = ()
+        try:
+            self._add_all(subscriptions)
+            added = subscriptions
+            await self._declarations.add_type(type.type, shape, filters)
+            await self._serve_new(type.type)
+        except BaseException:
+            self._declarations.forget(type.type)
+            self._catalog.remove_type(type.type)
+            for subscription in added:
+                self._subscriptions.remove(subscription.id)
+            raise
+        self._serializers.add(list(serializers))
+        return type
+
+    async def register_agent_instance(self, agent_instance: Agent, agent_id: AgentId) -> AgentId:
+        """Register one agent that exists already; it is served while this process lives. Adds no subscription.
+
+        Raises:
+            ValueError: the id is taken, its type has a factory or instances of another class.
+        """
+        await super().register_agent_instance(agent_instance, agent_id)
+        await self._add_instance(agent_id)
+        return agent_id
+
+    def adopt_instance(
+        self,
+        agent: Agent,
+        agent_id: AgentId,
+        *,
+        subscriptions: Sequence[Subscription],
+        serializers: Sequence[MessageSerializer[Any]],
+    ) -> None:
+        """Register an agent from code that cannot await; the broker learns of it at the next await on this runtime.
+
+        Raises:
+            ValueError: as `register_agent_instance`.
+        """
+        filters = [filter_of(subscription) for subscription in subscriptions]
+        super().adopt_instance(agent, agent_id, subscriptions=subscriptions, serializers=serializers)
+        self._adopted.append((agent_id, filters))
+
+    async def add_subscription(self, subscription: Subscription) -> None:
+        """Add a subscription; it holds for every event that is published after this returns, in any process.
+
+        Before `start` it is part of what this process declares of a type that it registered, and goes away when the
+        code no longer adds it. Later, or for a type of other processes, it stays until it is removed.
+
+        Raises:
+            ValueError: an equal one exists in this process, or it is not one of the built-in kinds.
+        """
+        filter_of(subscription)
+        await self._settle_adopted()
+        self._subscriptions.add(subscription)
+        try:
+            await self._declarations.add(subscription, serving=self._state == "started")
+        except BaseException:
+            self._subscriptions.remove(subscription.id)
+            raise
+
+    async def remove_subscription(self, id: str) -> None:
+        """Remove a subscription of this process, for all processes; later events no longer reach its agents.
+
+        Raises:
+            SubscriptionNotFoundError: there is none of that id.
+        """
+        await self._settle_adopted()
+        await self._declarations.remove(self._subscriptions.remove(id))
+
+    async def try_get_underlying_agent_instance(
+        self,
+        id: AgentId,
+        type: type[AgentT] = Agent,  # type: ignore[assignment]  # mypy: a default for a type variable
+    ) -> AgentT:
+        """Return the agent object, building it first if need be.
+
+        Raises:
+            LookupError: the agent is unknown.
+            NotAccessibleError: it lives in another process.
+            TypeError: it is of another class.
+        """
+        await self._settle_adopted()
+        if not self._lives_here(id):
+            raise NotAccessibleError(f"Agent {id} lives in another process: send it a message instead")
+        return await super().try_get_underlying_agent_instance(id, type)
+
+    async def get(
+        self, id_or_type: AgentId | AgentType | str, /, key: str = "default", *, lazy: bool = True
+    ) -> AgentId:
+        """Return the id of an agent; with `lazy=False` its process also builds it."""
+        agent_id = id_or_type if isinstance(id_or_type, AgentId) else AgentId(id_or_type, key)
+        if not lazy:
+            await self.agent_metadata(agent_id)
+        return agent_id
+
+    async def agent_metadata(self, agent: AgentId) -> AgentMetadata:
+        """Describe an agent, in whatever process it lives.
+
+        Raises:
+            AgentNotFoundError: it is unknown.
+        """
+        await self._ready()
+        data = await self._outgoing.operate("metadata", agent)
+        return AgentMetadata(type=data["type"], key=data["key"], description=data["description"])
+
+    async def agent_save_state(self, agent: AgentId) -> Mapping[str, Any]:
+        """Return the state of one agent, in whatever process it lives.
+
+        Raises:
+            AgentNotFoundError: it is unknown.
+        """
+        await self._ready()
+        state: Mapping[str, Any] = await self._outgoing.operate("save_state", agent)
+        return state
+
+    async def agent_load_state(self, agent: AgentId, state: Mapping[str, Any]) -> None:
+        """Give one agent a state that `agent_save_state` returned, in whatever process it lives.
+
+        Raises:
+            AgentNotFoundError: it is unknown.
+        """
+        await self._ready()
+        await self._outgoing.operate("load_state", agent, dict(state))
+
+    # Registration
+
+    async def _serve_new(self, agent_type: str) -> None:
+        if self._state == "started":
+            await self._serving.serve({agent_type: self._declarations.shapes[agent_type]})
+
+    async def _add_instance(self, agent_id: AgentId, filters: Sequence[TopicFilter] = ()) -> None:
+        try:
+            await self._declarations.add_instance(agent_id, filters)
+            if self._state == "started":
+                await self._serving.serve_instance(agent_id.type, agent_id.key)
+        except BaseException:
+            self._forget_instance(agent_id)
+            raise
+
+    async def _settle_adopted(self) -> None:
+        while self._adopted and self._state in ("new", "connected", "started"):
+            await self._add_instance(*self._adopted.pop(0))
+
+    def _lives_here(self, agent_id: AgentId) -> bool:
+        if not self._catalog.has_type(agent_id.type):
+            if self._state in ("connected", "started") and self._registry.get(agent_id.type) is not None:
+                return False
+            raise AgentNotFoundError(f"Recipient not found: no agent type {agent_id.type!r} is registered")
+        return self._state != "started" or self._serving.owns(agent_id.type, slot(agent_id.key))
+
+    # Running
+
+    async def _ready(self) -> None:
+        if self._adopted:
+            await self._settle_adopted()
+        if self._state not in ("connected", "starting", "started", "stopping"):
+            raise RuntimeStateError(
+                f"The runtime is {self._state}: await connect() or start() before sending, and don't send after stop()"
+            )
+
+    def _span_of(self, message: Any, destination: AgentId | TopicId) -> AbstractContextManager[object]:
+        if not self._tracer.enabled:
+            return _NO_SPAN
+        attributes = {"messaging.message.type": type(message).__name__}
+        return self._tracer.span("create", self._tracer.destination_of(destination), attributes=attributes)
+
+    def _expect(self, state: str) -> None:
+        if self._state != state:
+            raise RuntimeStateError(f"The runtime is {self._state}, and this needs one that is {state}")
+
+    async def _is_idle(self) -> bool:
+        outgoing = self._outgoing
+        return not outgoing.publishing and await self._serving.is_idle() and not outgoing.publishing
+
+    async def _tick(self) -> None:
+        """Count the seconds in which the event loop was responsive; in others nobody could have been heard."""
+        loop = asyncio.get_running_loop()
+        while True:
+            begun = loop.time()
+            await asyncio.sleep(_TICK_S)
+            if loop.time() - begun < 2 * _TICK_S:
+                self._calls.tick()
+
+    async def _stop(self) -> None:
+        was_started = self._state in ("started", "starting")
+        self._state = "stopping"
+        try:
+            if was_started:
+                await self._serving.drain(self._options.drain_timeout)
+            self._calls.fail_all(RuntimeStateError("The runtime stopped while the call waited for its answer"))
+            await self._tasks.close()
+            for agent_id in self._catalog.live_ids():
+                await self._close_agent(agent_id)
+            await self._serving.close()
+            await self._broker.close()
+        finally:
+            self._state = "stopped"
+            self._stopped.set()
+
+    async def _close_agent(self, agent_id: AgentId) -> None:
+        agent = self._catalog.discard(agent_id)
+        if agent is None:
+            return
+        try:
+            await agent.close()
+        except Exception:
+            log.exception("closing agent %s failed", agent_id)
+
+
+def _is_default(signal_number: signal.Signals) -> bool:
+    return signal.getsignal(signal_number) in (signal.SIG_DFL, signal.default_int_handler)

@@ -1,0 +1,212 @@
+"""Everything of a runtime that exists between its start and its stop: session, shards, incoming messages."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from hivewire.agents.catalog import AgentCatalog
+from hivewire.exceptions import BrokerUnavailableError
+from hivewire.model.interventions import InterventionChain
+from hivewire.model.serializer_registry import SerializerRegistry
+from hivewire.nats.broker import Broker, BrokerSubscription
+from hivewire.nats.buckets import Bucket
+from hivewire.nats.event_turns import EventTurns
+from hivewire.nats.incoming import IncomingCalls
+from hivewire.nats.options import RuntimeOptions
+from hivewire.nats.owned_shard import ShardServices
+from hivewire.nats.registry import Registry, TypeShape
+from hivewire.nats.session import SessionKeeper
+from hivewire.nats.shard_readers import ShardReaders
+from hivewire.nats.shards import Shards
+from hivewire.nats.stateless import StatelessType
+from hivewire.nats.subjects import Subjects
+from hivewire.nats.task_scope import TaskScope
+from hivewire.nats.turns import Turns
+from hivewire.telemetry import MessageTracer
+
+log = logging.getLogger("hivewire.serving")
+
+SETTLE_TIMEOUT_S = 10.0
+"""How long a start waits for the shards that should be this process's: longer than a dead owner's session lives."""
+
+_ANNOUNCE_TIMEOUT_S = 5.0
+_CONCLUDE_TIMEOUT_S = 3.0
+_SAVE_PERIOD_S = 0.25
+_BEAT_S = 1.0
+
+
+class Serving:
+    """Serves agent types from `open` until `close`."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        subjects: Subjects,
+        registry: Registry,
+        catalog: AgentCatalog,
+        serializers: SerializerRegistry,
+        interventions: InterventionChain,
+        tracer: MessageTracer,
+        tasks: TaskScope,
+        options: RuntimeOptions,
+        *,
+        stream_created: str,
+    ) -> None:
+        self._broker = broker
+        self._subjects = subjects
+        self._registry = registry
+        self._tasks = tasks
+        self._options = options
+        self._types: dict[str, TypeShape] = {}
+        self._stateless: dict[str, StatelessType] = {}
+        self._control: BrokerSubscription | None = None
+        self._control_session = ""
+        self.turns = Turns(
+            catalog,
+            serializers,
+            tracer,
+            concurrency=options.concurrency,
+            record_payloads=options.record_payloads,
+        )
+        self._keeper = SessionKeeper(
+            broker.server_url,
+            subjects,
+            deployment=options.deployment,
+            instance=options.instance_id,
+            on_lost=self._session_lost,
+        )
+        self._calls = IncomingCalls(
+            broker,
+            subjects,
+            self._keeper,
+            self.turns,
+            serializers,
+            interventions,
+            tasks,
+            record_payloads=options.record_payloads,
+        )
+        self._events = EventTurns(
+            subjects, self.turns, deployment=options.deployment, record_payloads=options.record_payloads
+        )
+        self._readers = ShardReaders(broker, subjects, tasks, may_read=self._keeper.valid)
+        services = ShardServices(
+            broker=broker,
+            subjects=subjects,
+            positions=Bucket(broker, subjects.positions_bucket),
+            calls=self._calls,
+            events=self._events,
+            readers=self._readers,
+            tasks=tasks,
+        )
+        self._shards = Shards(
+            services, registry, self._keeper, deployment=options.deployment, stream_created=stream_created
+        )
+
+    async def open(self) -> None:
+        """Begin the session and the background work.
+
+        Raises:
+            BrokerUnavailableError: the session could not be written in time.
+        """
+        await self._keeper.open()
+        await self._calls.listen()
+        await self._listen_for_control()
+        self._tasks.start(self._beat(), name="hivewire: beat")
+        self._tasks.start(self._save_positions(), name="hivewire: positions")
+        self._tasks.start(self._shards.run(), name="hivewire: shards")
+
+    async def serve(self, shapes: dict[str, TypeShape]) -> None:
+        """Serve types; returns when this process has its share of them and takes messages."""
+        self._types.update(shapes)
+        await self._keeper.announce(types=tuple(self._types))
+        for agent_type, shape in shapes.items():
+            if shape.kind == "stateless":
+                served = self._stateless[agent_type] = StatelessType(
+                    agent_type,
+                    self._broker,
+                    self._subjects,
+                    self._registry,
+                    self._calls,
+                    self._events,
+                    self._tasks,
+                )
+                await served.start()
+        await asyncio.gather(
+            *(
+                self._shards.serve(agent_type, shape.shards, timeout=SETTLE_TIMEOUT_S)
+                for agent_type, shape in shapes.items()
+                if shape.kind == "sharded"
+            )
+        )
+        # Others may send as soon as this returns, so the server must know of the subscriptions.
+        await self._broker.flush()
+
+    async def serve_instance(self, agent_type: str, key: str) -> None:
+        """Serve one registered instance."""
+        if agent_type not in self._types:
+            self._types[agent_type] = TypeShape(kind="instances", shards=1)
+            await self._keeper.announce(types=tuple(self._types))
+        await self._shards.serve_instance(agent_type, key, timeout=SETTLE_TIMEOUT_S)
+        await self._broker.flush()
+
+    def owns(self, agent_type: str, slot: int) -> bool:
+        """Tell whether an agent with this slot lives in this process."""
+        shape = self._types.get(agent_type)
+        if shape is None:
+            return False
+        return shape.kind != "sharded" or self._shards.owns(agent_type, slot)
+
+    async def is_idle(self) -> bool:
+        """Tell whether nothing runs here, and nothing that is stored by now waits to be run here."""
+        begun = self.turns.started
+        if self.turns.running or not await self._shards.is_drained():
+            return False
+        for stateless in self._stateless.values():
+            if not await stateless.is_drained():
+                return False
+        return not self.turns.running and self.turns.started == begun
+
+    async def drain(self, timeout: float) -> None:
+        """Hand over all work and wait for running turns, at most `timeout` seconds."""
+        try:
+            await self._keeper.announce(types=tuple(self._types), state="draining", timeout=_ANNOUNCE_TIMEOUT_S)
+        except BrokerUnavailableError as error:
+            log.warning("draining without telling the others: %s", error)
+        await asyncio.gather(self._shards.release_all(), *(each.stop() for each in self._stateless.values()))
+        try:
+            async with asyncio.timeout(timeout):
+                await self.turns.idle.wait()
+        except TimeoutError:
+            log.warning("%d turns did not finish within %g s and are cancelled", self.turns.running, timeout)
+        else:
+            await self._shards.conclude(_CONCLUDE_TIMEOUT_S)
+
+    async def close(self) -> None:
+        """End the session."""
+        await self._keeper.close()
+
+    async def _beat(self) -> None:
+        while True:
+            self._keeper.loop_is_alive()
+            if self._control_session != self._keeper.id:
+                await self._listen_for_control()
+            await asyncio.sleep(_BEAT_S)
+
+    async def _save_positions(self) -> None:
+        while True:
+            await asyncio.sleep(_SAVE_PERIOD_S)
+            await self._shards.save_positions()
+            await self._readers.replan()
+
+    async def _listen_for_control(self) -> None:
+        old, self._control_session = self._control, self._keeper.id
+        self._control = await self._broker.subscribe(
+            self._subjects.pod(self._options.deployment, self._keeper.id), self._shards.on_control
+        )
+        if old is not None:
+            await old.unsubscribe()
+
+    def _session_lost(self) -> None:
+        if not self._tasks.closing:
+            self._shards.session_lost()

@@ -1,0 +1,120 @@
+"""A type whose messages any process may handle: one queue group for direct messages, one shared consumer for events.
+
+The broker hands each event to one of the processes that pull, and gives it to another one when it is not acknowledged.
+So nothing is owned, and nothing keeps a key in one place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from nats.aio.msg import Msg
+
+from hivewire.exceptions import BrokerUnavailableError
+from hivewire.model.ids import AgentId
+from hivewire.nats.broker import Broker, BrokerSubscription
+from hivewire.nats.envelope import CallEnvelope
+from hivewire.nats.event_turns import EventTurns, IncomingEvent
+from hivewire.nats.incoming import IncomingCalls
+from hivewire.nats.registry import Registry
+from hivewire.nats.stream_reader import StreamMessage, StreamReader
+from hivewire.nats.subjects import Subjects
+from hivewire.nats.task_scope import TaskScope
+
+log = logging.getLogger("hivewire.stateless")
+
+WINDOW = 100
+"""Events that this process has taken and not finished, at the most."""
+
+PROGRESS_EVERY_S = 10.0
+"""A third of the consumer's acknowledgement wait: a long turn is not given to somebody else."""
+
+
+class StatelessType:
+    """This process's part in a stateless type, from `start` until `stop`."""
+
+    def __init__(
+        self,
+        agent_type: str,
+        broker: Broker,
+        subjects: Subjects,
+        registry: Registry,
+        calls: IncomingCalls,
+        events: EventTurns,
+        tasks: TaskScope,
+    ) -> None:
+        self.agent_type = agent_type
+        self._broker = broker
+        self._subjects = subjects
+        self._registry = registry
+        self._calls = calls
+        self._events = events
+        self._tasks = tasks
+        self._subscription: BrokerSubscription | None = None
+        self._reader = StreamReader(
+            broker,
+            subjects.events_stream,
+            filters=list,
+            start=lambda: None,
+            on_message=self._on_event,
+            room=lambda: WINDOW - len(self._unfinished),
+            durable=subjects.consumer_of(agent_type),
+        )
+        self._reading: asyncio.Task[None] | None = None
+        self._unfinished: set[str] = set()
+
+    async def start(self) -> None:
+        self._subscription = await self._broker.subscribe(
+            self._subjects.rpc_type(self.agent_type), self._on_call, queue=self.agent_type
+        )
+        self._reading = self._tasks.start(self._reader.run(), name=f"hivewire: reader {self.agent_type}")
+        self._tasks.start(self._report_progress(), name=f"hivewire: progress {self.agent_type}")
+
+    async def stop(self) -> None:
+        """Take no further work. Events that were taken and not begun go to another process."""
+        if self._reading is not None:
+            self._reading.cancel()
+        if self._subscription is not None:
+            await self._subscription.drain()
+
+    async def is_drained(self) -> bool:
+        return not self._unfinished and await self._reader.is_drained() and not self._unfinished
+
+    async def _on_call(self, message: Msg) -> None:
+        if not self._calls.may_start():
+            await self._calls.refuse(message)
+            return
+        read = await self._calls.read(message, self.agent_type)
+        if read is not None:
+            self._tasks.start(self._run_call(message, *read))
+
+    async def _run_call(self, message: Msg, agent_id: AgentId, envelope: CallEnvelope) -> None:
+        await self._calls.serve(message, agent_id, envelope)
+
+    def _on_event(self, message: StreamMessage) -> None:
+        record = self._registry.get(self.agent_type)
+        incoming = None if record is None else self._events.recipient(message, self.agent_type, record.subscriptions)
+        self._unfinished.add(message.reply)
+        self._tasks.start(self._run_event(message, incoming))
+
+    async def _run_event(self, message: StreamMessage, incoming: IncomingEvent | None) -> None:
+        try:
+            if incoming is not None:
+                await self._events.serve(incoming, message.sequence)
+            await self._acknowledge(message.reply, b"+ACK")
+        finally:
+            self._unfinished.discard(message.reply)
+            self._reader.wake()
+
+    async def _report_progress(self) -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_EVERY_S)
+            for reply in list(self._unfinished):
+                await self._acknowledge(reply, b"+WPI")
+
+    async def _acknowledge(self, reply: str, what: bytes) -> None:
+        try:
+            await self._broker.publish(reply, what)
+        except BrokerUnavailableError as error:
+            log.warning("an event of %s is not acknowledged and comes again: %s", self.agent_type, error)

@@ -1,0 +1,35 @@
+"""Runtimes over a real server that end with their test."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.processes import AgentProcesses
+from hivewire import NatsAgentRuntime
+
+NewRuntime = Callable[..., NatsAgentRuntime]
+
+
+@pytest.fixture
+async def new_runtime(nats_url: str, namespace: str) -> AsyncIterator[NewRuntime]:
+    """Makes runtimes, each like one of another process, and stops them at the end."""
+    made: list[NatsAgentRuntime] = []
+
+    def make(url: str = nats_url, **options: Any) -> NatsAgentRuntime:
+        defaults = {"namespace": namespace, "default_timeout": 20.0, "drain_timeout": 2.0}
+        made.append(NatsAgentRuntime(url, **{**defaults, **options}))
+        return made[-1]
+
+    yield make
+    await asyncio.gather(*(runtime.stop() for runtime in made))
+
+
+@pytest.fixture
+def processes(nats_url: str, namespace: str, tmp_path: Path) -> Iterator[AgentProcesses]:
+    """Starts processes with agents, and kills at the end those that still run."""
+    processes = AgentProcesses(nats_url, namespace, tmp_path / "journal")
+    yield processes
+    processes.kill_all()
