@@ -1,52 +1,27 @@
-"""One connection to NATS, and the only place that knows the client library.
+"""Requests over a connection to NATS: to peers, to JetStream's API, and into streams.
 
-It adds what the runtime needs and the library lacks: one multiplexed inbox for everything that is answered, errors of
-the server as Hivewire's own, a size check that counts the headers, requests that end when the connection does, and a
-new client when the library has closed the old one for good. Subscriptions are remembered here and made anew with it.
+Whatever is answered comes to one multiplexed inbox, so a request costs no subscription.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import random
-import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
-from nats.errors import (
-    ConnectionClosedError,
-    ConnectionDrainingError,
-    MaxPayloadError,
-    OutboundBufferLimitError,
-)
-from nats.errors import Error as NatsError
 
-from hivewire.exceptions import AccessDeniedError, BrokerUnavailableError, MessageTooLargeError
-from hivewire.nats.embedded import EmbeddedServer
-
-log = logging.getLogger("hivewire.broker")
+from hivewire.exceptions import AccessDeniedError, BrokerUnavailableError
+from hivewire.nats.connection import Connection
 
 MINIMUM_VERSION = (2, 14, 4)
 """The oldest server: earlier ones have faults in the JetStream features that the runtime stands on."""
 
 NO_RESPONDERS = "503"
-_HEADER_SLACK_BYTES = 1024
-CONNECT_TIMEOUT_S = 5.0
-_FLUSH_TIMEOUT_S = 10.0
-_DRAIN_TIMEOUT_S = 5.0
-_NEVER_S = 1_000_000
-_PERMISSION = re.compile(r"permissions violation for (publish|subscription) to \"([^\"]+)\"", re.IGNORECASE)
-
-MessageHandler = Callable[[Msg], Awaitable[None]]
 
 
 class JetStreamError(Exception):
@@ -76,134 +51,56 @@ class Waiter:
         self.on_error = on_error
 
 
-class BrokerSubscription:
-    """A subscription that outlives the client it was made with."""
+class _Request(Waiter):
+    """Waits for one answer, and no longer than for the end of the connection."""
 
-    def __init__(self, broker: Broker, subject: str, queue: str, handler: MessageHandler) -> None:
-        self._broker = broker
-        self._subject = subject
-        self._queue = queue
-        self._handler = handler
-        self._live: Subscription | None = None
+    __slots__ = ("future",)
 
-    async def _make(self, client: Client) -> None:
-        self._live = await client.subscribe(self._subject, self._queue, cb=self._handler)
+    def __init__(self, subject: str) -> None:
+        super().__init__(subject, self._on_message, self._on_error)
+        self.future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
 
-    async def drain(self) -> None:
-        """End interest, and return once everything that the server had sent was handed to the handler."""
-        self._broker._subscriptions.discard(self)
-        if self._live is not None:
-            draining = asyncio.create_task(self._drain(self._live), name="hivewire: drain")
-            self._broker._uncancellable.add(draining)
-            draining.add_done_callback(self._broker._uncancellable.discard)
-            await asyncio.wait([draining], timeout=_DRAIN_TIMEOUT_S)
+    def _on_message(self, message: Msg) -> None:
+        if not self.future.done():
+            self.future.set_result(message)
 
-    async def _drain(self, live: Subscription) -> None:
-        try:
-            await live.drain()  # type: ignore[no-untyped-call]
-        except (NatsError, TimeoutError) as error:
-            log.debug("draining %s: %s", self._subject, error)
-
-    async def unsubscribe(self) -> None:
-        """End interest at once."""
-        self._broker._subscriptions.discard(self)
-        if self._live is not None:
-            try:
-                await self._live.unsubscribe()
-            except NatsError as error:
-                log.debug("unsubscribing %s: %s", self._subject, error)
+    def _on_error(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
 
 
-class Broker:
-    """A connection that comes back. Make one with `open`, end it with `close`.
-
-    `on_reconnect` and `on_disconnect` are called on the event loop each time. While `connected` is not set, requests
-    wait for it until their deadline; nothing is buffered to be sent later.
-    """
+class Broker(Connection):
+    """A connection with requests on it. A request that the connection can't take waits for it until its deadline."""
 
     def __init__(self, url: str, *, name: str) -> None:
-        self._url = url
-        self._name = name
-        self._stack = AsyncExitStack()
-        self._client = Client()
-        self._closing = False
-        self._subscriptions: set[BrokerSubscription] = set()
-        self._uncancellable: set[asyncio.Task[None]] = set()
+        super().__init__(url, name=name)
         self._waiters: dict[str, Waiter] = {}
-        self._last_error: Exception | None = None
-        self._rebuilding: asyncio.Task[None] | None = None
         self._inbox = f"_INBOX.{secrets.token_hex(8)}."
         self._numbers = iter(range(1, 1 << 62))
         self._id = secrets.token_hex(6)
-        self.connected = asyncio.Event()
-        self.reconnects = 0
-        self.on_reconnect: list[Callable[[], None]] = []
-        self.on_disconnect: list[Callable[[], None]] = []
-        self.server_url = ""
+        self.on_disconnect.append(self._end_requests)
 
     async def open(self) -> None:
-        """Connect, check the server, and start to listen on the inbox.
+        """Connect, start to listen on the inbox, and check the server.
 
         Raises:
             ValueError: the URL's scheme is unknown.
             BrokerUnavailableError: nobody answers there, the login is refused, or the server is too old or has no
                 JetStream.
         """
-        if self._url == "embedded":
-            server = await self._stack.enter_async_context(EmbeddedServer())
-            self.server_url = server.url
-        else:
-            self.server_url = checked_url(self._url)
+        await super().open()
         try:
-            await self._connect()
+            await self.subscribe(f"{self._inbox}*", self._on_inbox)
             await self._check_server()
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> None:
-        """Send what is still in the output buffer and disconnect. Open requests end with `BrokerUnavailableError`."""
-        self._closing = True
-        if self._rebuilding is not None:
-            self._rebuilding.cancel()
-        if self._client.is_connected:
-            try:
-                await self._client.flush(2)
-            except (NatsError, TimeoutError) as error:
-                log.debug("flushing at close: %s", error)
-        await self._client.close()
-        for task in list(self._uncancellable):
-            task.cancel()
-        await asyncio.gather(*self._uncancellable, return_exceptions=True)
-        self.connected.clear()
-        self._fail_waiters(BrokerUnavailableError("The connection to NATS was closed"))
-        await self._stack.aclose()
-
-    async def subscribe(self, subject: str, handler: MessageHandler, *, queue: str = "") -> BrokerSubscription:
-        """Subscribe; the server knows of it after the next `flush`."""
-        subscription = BrokerSubscription(self, subject, queue, handler)
-        self._subscriptions.add(subscription)
-        if self._client.is_connected:
-            await subscription._make(self._client)
-        return subscription
-
-    async def flush(self) -> None:
-        """Return when the server has taken everything that was sent before.
-
-        Raises:
-            BrokerUnavailableError: it did not within 10 s.
-        """
-        # A flush of the library that is cancelled or times out ends its read loop when the late answer comes. So it is
-        # never cancelled, and has no deadline of its own.
-        flushing = asyncio.create_task(self._client.flush(_NEVER_S), name="hivewire: flush")
-        self._uncancellable.add(flushing)
-        flushing.add_done_callback(self._uncancellable.discard)
-        done, _ = await asyncio.wait([flushing], timeout=_FLUSH_TIMEOUT_S)
-        error = next(iter(done)).exception() if done else TimeoutError("no answer")
-        if error is not None:
-            raise BrokerUnavailableError(f"NATS at {self.server_url} did not answer a ping: {error}") from error
-
-    # Requests
+        """Disconnect. Open requests end with `BrokerUnavailableError`."""
+        await super().close()
+        for waiter in list(self._waiters.values()):
+            waiter.on_error(BrokerUnavailableError("The connection to NATS was closed"))
 
     def new_token(self) -> str:
         """Return a new last token of a reply subject, unique over all processes."""
@@ -222,40 +119,6 @@ class Broker:
     def forget(self, token: str) -> None:
         self._waiters.pop(token, None)
 
-    async def wait_connected(self, deadline: float) -> None:
-        """Wait for the connection until `deadline` of the event loop's clock.
-
-        Raises:
-            BrokerUnavailableError: it passed.
-        """
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self.connected.wait()
-        except TimeoutError:
-            raise BrokerUnavailableError(
-                f"There is no connection to NATS at {self.server_url}: check that the server runs; the runtime keeps "
-                "trying to reconnect"
-            ) from None
-
-    async def publish(
-        self, subject: str, payload: bytes, *, reply: str = "", headers: dict[str, str] | None = None
-    ) -> None:
-        """Hand one message to the connection.
-
-        Raises:
-            MessageTooLargeError: payload and headers together are over the server's limit.
-            BrokerUnavailableError: the connection is down at this moment.
-        """
-        client = self._client
-        if len(payload) + sum(map(len, (headers or {}).values())) + _HEADER_SLACK_BYTES > client.max_payload:
-            self._check_size(subject, payload, headers, client.max_payload)
-        try:
-            await client.publish(subject, payload, reply, headers)
-        except (OutboundBufferLimitError, ConnectionClosedError, ConnectionDrainingError) as error:
-            raise BrokerUnavailableError(f"The connection to NATS at {self.server_url} is down") from error
-        except MaxPayloadError as error:
-            raise MessageTooLargeError(str(error)) from error
-
     async def request(
         self, subject: str, payload: bytes, *, timeout: float, headers: dict[str, str] | None = None
     ) -> Msg:
@@ -266,20 +129,13 @@ class Broker:
             BrokerUnavailableError: the connection is down, or broke before the answer.
             AccessDeniedError: the server refused the subject.
         """
-        future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        waiting = _Request(subject)
         token = self.new_token()
-        reply = self.listen(
-            token,
-            Waiter(
-                subject,
-                lambda msg: None if future.done() else future.set_result(msg),
-                lambda error: None if future.done() else future.set_exception(error),
-            ),
-        )
+        reply = self.listen(token, waiting)
         try:
             async with asyncio.timeout(timeout):
                 await self.publish(subject, payload, reply=reply, headers=headers)
-                return await future
+                return await waiting.future
         finally:
             self.forget(token)
 
@@ -343,50 +199,12 @@ class Broker:
                 raise BrokerUnavailableError(f"NATS did not accept {subject} within {timeout:g} s: {why}")
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 
-    # The connection
-
-    async def _connect(self) -> None:
-        client = Client()
-        options: dict[str, Any] = {
-            "servers": self.server_url.split(","),
-            "name": self._name,
-            "max_reconnect_attempts": -1,
-            "reconnect_time_wait": 0.25,
-            "connect_timeout": 3,
-            "ping_interval": 10,
-            "max_outstanding_pings": 2,
-            # What can't be sent at once is refused: a message from a buffer could run long after its deadline.
-            "pending_size": 0,
-            "error_cb": self._on_error,
-            "disconnected_cb": self._on_disconnect,
-            "reconnected_cb": self._on_reconnect,
-            "closed_cb": self._on_closed,
-        }
-        self._last_error = None
-        try:
-            # The library tries for ever; at the start a wrong address should be told soon.
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await client.connect(**options)
-        except (TimeoutError, NatsError, OSError) as error:
-            reason = self._last_error or error
-            raise BrokerUnavailableError(
-                f"Can't connect to NATS at {self.server_url} ({str(reason) or type(reason).__name__}): check the "
-                "address and credentials, and that nats-server runs there with JetStream (nats-server -js)"
-            ) from reason
-        self._client = client
-        self.connected.set()
-        inbox = BrokerSubscription(self, f"{self._inbox}*", "", self._on_inbox)
-        await inbox._make(client)
-        for subscription in list(self._subscriptions):
-            await subscription._make(client)
-        await self.flush()
-
     async def _check_server(self) -> None:
         version = self._client.connected_server_version
         if (version.major, version.minor, version.patch) < MINIMUM_VERSION:
             wanted = ".".join(map(str, MINIMUM_VERSION))
             raise BrokerUnavailableError(
-                f"nats-server at {self.server_url} is version {version.major}.{version.minor}.{version.patch}; "
+                f"nats-server at {self.address} is version {version.major}.{version.minor}.{version.patch}; "
                 f"Hivewire needs {wanted} or later: upgrade the server"
             )
         try:
@@ -396,7 +214,7 @@ class Broker:
             answer = {}
         if "error" in answer or not answer:
             raise BrokerUnavailableError(
-                f"nats-server at {self.server_url} has no JetStream for this account: start it with -js, or enable "
+                f"nats-server at {self.address} has no JetStream for this account: start it with -js, or enable "
                 "JetStream in its configuration"
             )
 
@@ -405,87 +223,19 @@ class Broker:
         if waiter is not None:
             waiter.on_message(message)
 
-    async def _on_error(self, error: Exception) -> None:
-        self._last_error = error
-        denied = _PERMISSION.search(str(error))
-        if denied is None:
-            log.info("NATS: %s", str(error) or type(error).__name__)
-            return
-        operation, subject = denied[1].lower(), denied[2]
-        log.error("NATS refused a %s to %s", operation, subject)
-        # The server tells the subject in another case than it was sent, and not who asked.
+    def _end_requests(self) -> None:
+        # An answer that was on its way is lost with the connection.
+        for waiter in list(self._waiters.values()):
+            if isinstance(waiter, _Request):
+                waiter.on_error(BrokerUnavailableError("The connection to NATS broke before the answer"))
+
+    def _on_denied(self, operation: str, subject: str) -> None:
+        # Who asked is not told.
         for waiter in list(self._waiters.values()):
             if operation == "publish" and waiter.subject.lower() == subject.lower():
                 waiter.on_error(
                     AccessDeniedError(f"NATS refused to publish to {waiter.subject}: the credentials don't allow it")
                 )
-
-    async def _on_disconnect(self) -> None:
-        if self.connected.is_set() and not self._closing:
-            log.warning("The connection to NATS at %s broke; reconnecting", self.server_url)
-            self.connected.clear()
-            for listener in self.on_disconnect:
-                listener()
-
-    async def _on_reconnect(self) -> None:
-        self.reconnects += 1
-        self.connected.set()
-        log.warning("Reconnected to NATS at %s", self.server_url)
-        for listener in self.on_reconnect:
-            listener()
-
-    async def _on_closed(self) -> None:
-        # After most protocol errors the library closes for good, whatever its reconnect settings say.
-        if not self._closing and self._rebuilding is None and self._client.is_closed:
-            await self._on_disconnect()
-            self._rebuilding = asyncio.create_task(self._rebuild(), name="hivewire: new NATS client")
-
-    async def _rebuild(self) -> None:
-        while True:
-            try:
-                await self._connect()
-            except BrokerUnavailableError as error:
-                log.warning("%s", error)
-                await asyncio.sleep(0.5)
-            else:
-                self._rebuilding = None
-                await self._on_reconnect()
-                return
-
-    def _fail_waiters(self, error: Exception) -> None:
-        for waiter in list(self._waiters.values()):
-            waiter.on_error(error)
-
-    def _check_size(self, subject: str, payload: bytes, headers: dict[str, str] | None, limit: int) -> None:
-        header_bytes = sum(len(name) + len(value.encode()) + 4 for name, value in (headers or {}).items()) + 14
-        # Over the limit the server would close the connection, with everything that is under way on it.
-        if len(payload) + header_bytes > limit:
-            raise MessageTooLargeError(
-                f"A message to {subject} has {len(payload)} bytes and {header_bytes} bytes of headers; the broker "
-                f"takes {limit} bytes in all: send a reference to the data, or raise max_payload of nats-server"
-            )
-
-
-def checked_url(url: str) -> str:
-    """Return the address to connect to.
-
-    Raises:
-        ValueError: the scheme is unknown.
-    """
-    addresses = []
-    for address in url.split(","):
-        parts = urlsplit(address.strip())
-        if parts.scheme == "grpc":
-            log.warning("%s is taken as the address of a NATS server: use nats://%s", address, parts.netloc)
-            addresses.append(f"nats://{parts.netloc}")
-        elif parts.scheme in ("nats", "tls", "ws", "wss") and parts.hostname:
-            addresses.append(address.strip())
-        else:
-            raise ValueError(
-                f"{address!r} is not a broker address: use nats://host:4222 or tls://host:4222 (several separated by "
-                "commas), or 'embedded' for a server of its own"
-            )
-    return ",".join(addresses)
 
 
 def is_status(message: Msg, status: str) -> bool:

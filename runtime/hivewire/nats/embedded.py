@@ -28,6 +28,9 @@ from hivewire.nats import server_supervisor
 
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 10.0
+PING_INTERVAL_S = 10
+"""A client that leaves two pings unanswered is cut off when the third is due. Until then the server sends it its share
+of the direct messages, even when another process has taken over its agents."""
 
 _POLL_S = 0.01
 _GREETING_TIMEOUT_S = 2.0
@@ -199,6 +202,7 @@ class EmbeddedServer:
             f"port: {-1 if self._fixed_port is None else self._fixed_port}\n"
             f"ports_file_dir: {json.dumps(str(ports_dir))}\n"
             f"jetstream {{ store_dir: {json.dumps(str(directory))} }}\n"
+            f'ping_interval: "{PING_INTERVAL_S}s"\n'
             f"{self._config_lines}\n"
         )
         temporary = str(directory) if self._store_dir is None else ""

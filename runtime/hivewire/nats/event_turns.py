@@ -111,5 +111,5 @@ class EventTurns:
         envelope = event.envelope
         log.error("%s failed on event %s of %s", event.agent, envelope.message_id, envelope.topic, exc_info=error)
         if _event_log.isEnabledFor(logging.INFO):
-            payload = envelope.payload.decode(errors="replace") if self._record_payloads else ""
+            payload = envelope.payload.decode(errors="replace") if self._record_payloads else envelope.type_name
             _event_log.info(MessageHandlerExceptionEvent(payload=payload, handling_agent=event.agent, exception=error))

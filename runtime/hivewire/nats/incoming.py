@@ -18,12 +18,12 @@ from nats.aio.msg import Msg
 from hivewire.exceptions import (
     AccessDeniedError,
     BrokerUnavailableError,
-    DeadlineExceededError,
+    MessageDroppedException,
     MessageTooLargeError,
     SerializationError,
     WorkerLostError,
 )
-from hivewire.logging import EVENT_LOGGER_NAME, DeliveryStage, MessageEvent, MessageKind
+from hivewire.logging import EVENT_LOGGER_NAME, DeliveryStage, MessageEvent, MessageHandlerExceptionEvent, MessageKind
 from hivewire.model.cancellation import CancellationToken
 from hivewire.model.ids import AgentId
 from hivewire.model.interventions import InterventionChain
@@ -47,6 +47,7 @@ from hivewire.nats.turns import Turn, Turns
 log = logging.getLogger("hivewire.incoming")
 _event_log = logging.getLogger(EVENT_LOGGER_NAME)
 
+_RECONNECT_WAIT_S = 10.0
 _EARLY_CANCEL_S = 10.0
 _EARLY_CANCELS = 10_000
 _MOVED = encode_reply(ReplyEnvelope(status="moved"))
@@ -98,12 +99,13 @@ class IncomingCalls:
             envelope = decode_call(message.headers, message.data)
             return AgentId(agent_type, addressed_key(key_token, envelope.key)), envelope
         except (EnvelopeError, ValueError) as error:
-            await self._answer_error(message.reply, SerializationError(f"The request can't be read: {error}"), "")
+            unreadable = SerializationError(f"The request can't be read: {error}")
+            await self._answer_error(message.reply, unreadable, agent_type, self._keeper.id)
             return None
 
     async def serve(self, message: Msg, agent_id: AgentId, envelope: CallEnvelope) -> None:
         """Run the call's turn and answer."""
-        reply = message.reply
+        reply, session = message.reply, self._keeper.id
         call_id = call_id_of(reply)
         cancellation = CancellationToken()
         if self._cancelled_early and self._cancelled_early.pop(call_id, None) is not None:
@@ -117,16 +119,17 @@ class IncomingCalls:
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and self._tasks.closing:
                 stopped = WorkerLostError(f"The process of {agent_id} stopped before the handler had finished")
-                await self._answer_error(reply, stopped, str(agent_id))
+                await self._answer_error(reply, stopped, agent_id, session)
                 raise
             if not cancellation.is_cancelled:
                 log.info("%s raised %s on a direct message", agent_id, type(error).__name__)
-            await self._answer_error(reply, error, str(agent_id))
+            self._report_failure(agent_id, envelope, error)
+            await self._answer_error(reply, error, agent_id, session)
         else:
             try:
-                await self._send(reply, payload, headers)
+                await self._send(reply, payload, headers, session)
             except MessageTooLargeError as error:
-                await self._answer_error(reply, error, str(agent_id))
+                await self._answer_error(reply, error, agent_id, session)
         finally:
             del self._open[call_id]
             self._keeper.call_ended(reply)
@@ -134,8 +137,6 @@ class IncomingCalls:
     async def _run(
         self, agent_id: AgentId, envelope: CallEnvelope, call_id: str, cancellation: CancellationToken, deadline: float
     ) -> Any:
-        if envelope.left_ms <= 0 or time.monotonic() >= deadline:
-            raise DeadlineExceededError(f"The call to {agent_id} had expired before it started")
         return await self._turns.run(
             Turn(
                 id=call_id,
@@ -149,6 +150,7 @@ class IncomingCalls:
                 chain=envelope.chain,
                 trace=envelope.trace,
                 token=cancellation,
+                deadline=deadline,
             )
         )
 
@@ -156,10 +158,10 @@ class IncomingCalls:
         if self._interventions and envelope.operation == "message":
             value = await self._interventions.on_response(value, sender=agent_id, recipient=envelope.sender)
         encoded = self._serializers.encode(value)
-        if _event_log.isEnabledFor(logging.INFO):
+        if envelope.operation == "message" and _event_log.isEnabledFor(logging.INFO):
             _event_log.info(
                 MessageEvent(
-                    payload=encoded.payload.decode(errors="replace") if self._record_payloads else "",
+                    payload=encoded.payload.decode(errors="replace") if self._record_payloads else encoded.type_name,
                     sender=agent_id,
                     receiver=envelope.sender,
                     kind=MessageKind.RESPOND,
@@ -170,21 +172,46 @@ class IncomingCalls:
             ReplyEnvelope(type_name=encoded.type_name, content_type=encoded.content_type, payload=encoded.payload)
         )
 
-    async def _answer_error(self, reply: str, error: BaseException, agent: str) -> None:
-        headers, payload = encode_reply(ReplyEnvelope(status="error", payload=encode_error(error, agent=agent)))
-        await self._send(reply, payload, headers)
+    def _report_failure(self, agent_id: AgentId, envelope: CallEnvelope, error: BaseException) -> None:
+        is_message = envelope.operation == "message" and not isinstance(error, MessageDroppedException)
+        if is_message and _event_log.isEnabledFor(logging.INFO):
+            payload = envelope.payload.decode(errors="replace") if self._record_payloads else envelope.type_name
+            _event_log.info(MessageHandlerExceptionEvent(payload=payload, handling_agent=agent_id, exception=error))
 
-    async def _send(self, reply: str, payload: bytes, headers: dict[str, str]) -> None:
-        if not self._keeper.valid():
-            log.warning("an answer is held back: this process has lost its session")
+    async def _answer_error(self, reply: str, error: BaseException, agent: AgentId | str, session: str) -> None:
+        headers, payload = encode_reply(ReplyEnvelope(status="error", payload=encode_error(error, agent=str(agent))))
+        await self._send(reply, payload, headers, session)
+
+    async def _send(self, reply: str, payload: bytes, headers: dict[str, str], session: str) -> None:
+        if self._may_answer(session) and not await self._publish(reply, payload, headers):
+            await self._send_after_reconnect(reply, payload, headers, session)
+
+    async def _send_after_reconnect(self, reply: str, payload: bytes, headers: dict[str, str], session: str) -> None:
+        try:
+            await self._broker.wait_connected(asyncio.get_running_loop().time() + _RECONNECT_WAIT_S)
+        except BrokerUnavailableError as error:
+            log.warning("an answer could not be sent: %s", error)
             return
-        await self._publish(reply, payload, headers)
+        # The caller may come back later than this process, and an answer that it has already is passed over.
+        for pause in (0.0, 0.5, 1.5):
+            await asyncio.sleep(pause)
+            if self._may_answer(session):
+                await self._publish(reply, payload, headers)
 
-    async def _publish(self, reply: str, payload: bytes, headers: dict[str, str]) -> None:
+    def _may_answer(self, session: str) -> bool:
+        if self._keeper.id == session and self._keeper.valid():
+            return True
+        log.warning("an answer is held back: the session that its turn began in is lost")
+        return False
+
+    async def _publish(self, reply: str, payload: bytes, headers: dict[str, str]) -> bool:
         try:
             await self._broker.publish(reply, payload, headers=headers)
-        except (BrokerUnavailableError, AccessDeniedError) as error:
-            log.warning("an answer could not be sent: %s", error)
+        except BrokerUnavailableError:
+            return False
+        except AccessDeniedError as error:
+            log.error("an answer could not be sent: %s", error)
+        return True
 
     async def _on_cancel(self, message: Msg) -> None:
         call_id = call_id_of(message.subject)

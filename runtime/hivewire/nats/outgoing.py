@@ -14,11 +14,11 @@ from hivewire.model.contexts import MessageContext, current_turn
 from hivewire.model.ids import AgentId
 from hivewire.model.interventions import InterventionChain
 from hivewire.model.remote_errors import decode_error
-from hivewire.model.serializer_registry import SerializerRegistry
+from hivewire.model.serializer_registry import Encoded, SerializerRegistry
 from hivewire.model.topics import TopicId
 from hivewire.nats.broker import Broker, JetStreamError
 from hivewire.nats.calls import Calls
-from hivewire.nats.envelope import CallEnvelope, CallOperation, EventEnvelope, encode_event
+from hivewire.nats.envelope import CallEnvelope, CallOperation, EventEnvelope, ReplyEnvelope, encode_event
 from hivewire.nats.options import RuntimeOptions
 from hivewire.nats.registry import Registry
 from hivewire.nats.subjects import Subjects
@@ -79,7 +79,7 @@ class Outgoing:
             message = await self._interventions.on_send(message, message_context=context, recipient=recipient)
         encoded = self._serializers.encode(message)
         if _event_log.isEnabledFor(logging.INFO):
-            self._report(encoded.payload, sender, recipient, MessageKind.DIRECT)
+            self._report(encoded, sender, recipient, MessageKind.DIRECT, DeliveryStage.SEND)
         turn = current_turn()
         envelope = CallEnvelope(
             type_name=encoded.type_name,
@@ -129,7 +129,7 @@ class Outgoing:
     async def _store(self, message: Any, topic: TopicId, sender: AgentId | None, message_id: str) -> None:
         encoded = self._serializers.encode(message)
         if _event_log.isEnabledFor(logging.INFO):
-            self._report(encoded.payload, sender, topic, MessageKind.PUBLISH)
+            self._report(encoded, sender, topic, MessageKind.PUBLISH, DeliveryStage.SEND)
         headers, payload = encode_event(
             EventEnvelope(
                 topic=topic,
@@ -161,19 +161,29 @@ class Outgoing:
         reply = await self._calls.call(recipient, envelope, timeout=limit, cancellation_token=token)
         if reply.status == "error":
             raise decode_error(reply.payload)
+        if envelope.operation == "message" and _event_log.isEnabledFor(logging.INFO):
+            self._report(reply, recipient, envelope.sender, MessageKind.RESPOND, DeliveryStage.DELIVER)
         return self._serializers.decode(reply.payload, type_name=reply.type_name, content_type=reply.content_type)
 
     def _trace(self) -> Mapping[str, str]:
         return self._tracer.inject() if self._tracer.enabled else {}
 
-    def _report(self, payload: bytes, sender: AgentId | None, to: AgentId | TopicId, kind: MessageKind) -> None:
+    def _report(
+        self,
+        message: Encoded | ReplyEnvelope,
+        sender: AgentId | None,
+        to: AgentId | TopicId | None,
+        kind: MessageKind,
+        stage: DeliveryStage,
+    ) -> None:
+        show = self._options.record_payloads
         _event_log.info(
             MessageEvent(
-                payload=payload.decode(errors="replace") if self._options.record_payloads else "",
+                payload=message.payload.decode(errors="replace") if show else message.type_name,
                 sender=sender,
                 receiver=to,
                 kind=kind,
-                delivery_stage=DeliveryStage.SEND,
+                delivery_stage=stage,
             )
         )
 

@@ -16,8 +16,9 @@ from nats.aio.msg import Msg
 
 from hivewire.exceptions import BrokerUnavailableError
 from hivewire.model.ids import AgentId
-from hivewire.nats.broker import Broker, BrokerSubscription, JetStreamError
+from hivewire.nats.broker import Broker, JetStreamError
 from hivewire.nats.buckets import Bucket, WriteConflictError
+from hivewire.nats.connection import BrokerSubscription
 from hivewire.nats.envelope import CallEnvelope
 from hivewire.nats.event_turns import EventTurns, IncomingEvent
 from hivewire.nats.handover import HeldKeys
@@ -282,10 +283,10 @@ class OwnedShard:
             if not sequences:
                 del self._running_events[incoming.key]
             self._ended(incoming.key)
+            if self.tracker.unfinished <= WINDOW // 2:
+                self._services.readers.wake(self)
 
     def _ended(self, key: str) -> None:
         self._running[key] -= 1
         if not self._running[key]:
             del self._running[key]
-        if self.tracker.unfinished <= WINDOW // 2:
-            self._services.readers.wake(self)

@@ -17,7 +17,7 @@ log = logging.getLogger("hivewire.provisioner")
 _API = "$JS.API."
 _STREAM_NOT_FOUND = 10059
 _CONSUMER_NOT_FOUND = 10014
-_MADE_BY_SOMEBODY_ELSE = (10058, 10148, 10149, 10065)
+_MADE_BY_SOMEBODY_ELSE = (10058, 10148, 10149)
 _ATTEMPTS = 5
 _API_TIMEOUT_S = 15.0
 
@@ -30,13 +30,13 @@ async def provision(broker: Broker, subjects: Subjects) -> str:
             messages.
         BrokerUnavailableError: JetStream did not answer in time.
     """
-    await _apply(broker, plan(subjects))
     captured = await broker.api("STREAM.NAMES", {"subject": subjects.rpcs})
     if captured.get("streams"):
         raise RuntimeStateError(
             f"Stream {captured['streams'][0]} captures the direct messages of namespace {subjects.namespace!r}: its "
             f"acknowledgements would be taken for answers; change its subjects, or use another namespace"
         )
+    await _apply(broker, plan(subjects))
     info = await broker.api(f"STREAM.INFO.{subjects.events_stream}", timeout=_API_TIMEOUT_S)
     return str(info["created"])
 

@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 
 from typing_extensions import Unpack
 
+from hivewire.agents.concurrency import checked_concurrency
 from hivewire.agents.hosting import AgentHost
 from hivewire.exceptions import (
     AgentNotFoundError,
@@ -69,6 +70,7 @@ class NatsAgentRuntime(AgentHost):
         self._options = (
             RuntimeOptions(**options) if instance_id is None else RuntimeOptions(instance_id=instance_id, **options)
         )
+        checked_concurrency(self._options.concurrency, "runtime option `concurrency`")
         super().__init__(
             strict_ids=self._options.strict_ids,
             strict_payloads=self._options.strict_payloads,
@@ -191,8 +193,10 @@ class NatsAgentRuntime(AgentHost):
         stop, because that handler is part of what is waited for. Calling it again waits for the same stop.
         """
         if self._stopping is None:
-            if self._state == "new":
+            if self._state in ("new", "stopped"):
                 self._state = "stopped"
+                for agent_id in self._catalog.live_ids():
+                    await self._close_agent(agent_id)
                 self._stopped.set()
                 return
             self._stopping = asyncio.create_task(self._stop(), name="hivewire: stop")
@@ -499,7 +503,8 @@ class NatsAgentRuntime(AgentHost):
 
     def _lives_here(self, agent_id: AgentId) -> bool:
         if not self._catalog.has_type(agent_id.type):
-            if self._state in ("connected", "started") and self._registry.get(agent_id.type) is not None:
+            record = self._registry.get(agent_id.type) if self._state in ("connected", "started") else None
+            if record is not None and record.shape is not None:
                 return False
             raise AgentNotFoundError(f"Recipient not found: no agent type {agent_id.type!r} is registered")
         return self._state != "started" or self._serving.owns(agent_id.type, slot(agent_id.key))

@@ -9,8 +9,9 @@ from hivewire.agents.catalog import AgentCatalog
 from hivewire.exceptions import BrokerUnavailableError
 from hivewire.model.interventions import InterventionChain
 from hivewire.model.serializer_registry import SerializerRegistry
-from hivewire.nats.broker import Broker, BrokerSubscription
+from hivewire.nats.broker import Broker
 from hivewire.nats.buckets import Bucket
+from hivewire.nats.connection import BrokerSubscription
 from hivewire.nats.event_turns import EventTurns
 from hivewire.nats.incoming import IncomingCalls
 from hivewire.nats.options import RuntimeOptions

@@ -13,7 +13,8 @@ from nats.aio.msg import Msg
 
 from hivewire.exceptions import BrokerUnavailableError
 from hivewire.model.ids import AgentId
-from hivewire.nats.broker import Broker, BrokerSubscription
+from hivewire.nats.broker import Broker
+from hivewire.nats.connection import BrokerSubscription
 from hivewire.nats.envelope import CallEnvelope
 from hivewire.nats.event_turns import EventTurns, IncomingEvent
 from hivewire.nats.incoming import IncomingCalls

@@ -18,7 +18,8 @@ from typing import Any
 from nats.aio.msg import Msg
 
 from hivewire.exceptions import BrokerUnavailableError
-from hivewire.nats.broker import Broker, BrokerSubscription, JetStreamError
+from hivewire.nats.broker import Broker, JetStreamError
+from hivewire.nats.connection import BrokerSubscription
 
 log = logging.getLogger("hivewire.reader")
 
