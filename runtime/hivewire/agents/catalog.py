@@ -106,6 +106,16 @@ class AgentCatalog:
         """Take an instance out of memory and return it; the next need builds another. Closing it is the caller's."""
         return self._live.pop(agent_id, None)
 
+    async def passivate(self, agent_id: AgentId) -> None:
+        """Take an instance out of memory, if it is there, and close it. What its `close` raises is logged."""
+        agent = self.discard(agent_id)
+        if agent is None:
+            return
+        try:
+            await agent.close()
+        except Exception:
+            _logger.exception("Error closing agent %s", agent_id)
+
     async def activate(self, agent_id: AgentId) -> Agent:
         """Return an agent, building it first if it is not in memory.
 

@@ -203,7 +203,7 @@ class SingleThreadedAgentRuntime(AgentHost):
                 self._dispatcher.raise_failure()
         finally:
             for agent_id in self._catalog.live_ids():
-                await self._close_agent(agent_id)
+                await self._catalog.passivate(agent_id)
 
     async def process_next(self) -> None:
         """Start exactly one queued message without `start`, waiting for one if there is none.

@@ -96,6 +96,7 @@ class Calls:
         self._registry = registry
         self._delivery_timeout = delivery_timeout
         self._open: dict[str, _Attempt] = {}
+        self._closed: Exception | None = None
         broker.on_disconnect.append(self._on_disconnect)
 
     def __len__(self) -> int:
@@ -128,6 +129,10 @@ class Calls:
         call_id = self._broker.new_token()
         pause = _FIRST_PAUSE_S
         while True:
+            if self._closed is not None:
+                raise self._closed
+            if cancellation_token is not None and cancellation_token.is_cancelled:
+                raise asyncio.CancelledError("The token was cancelled before anybody took the message")
             now = loop.time()
             if not self._broker.connected.is_set():
                 await self._broker.wait_connected(min(deadline, now + self._delivery_timeout))
@@ -148,8 +153,9 @@ class Calls:
             if attempt.silent_ticks > SILENCE_TICKS and not attempt.future.done():
                 attempt.future.set_exception(_lost(attempt))
 
-    def fail_all(self, error: Exception) -> None:
-        """End every open call with an error."""
+    def close(self, error: Exception) -> None:
+        """End every open call with an error, and every later one."""
+        self._closed = error
         for attempt in list(self._open.values()):
             attempt.on_error(error)
 

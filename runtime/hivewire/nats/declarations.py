@@ -79,6 +79,7 @@ class Declarations:
         Raises:
             ValueError: its type is registered elsewhere by a factory.
         """
+        known = self._shapes.get(agent_id.type)
         self._shapes[agent_id.type] = _INSTANCES
         self._filters[agent_id.type] += filters
         self.instances.append(agent_id)
@@ -86,6 +87,8 @@ class Declarations:
             await self._declare(agent_id.type)
         except BaseException:
             self.instances.remove(agent_id)
+            if known is None:
+                self.forget(agent_id.type)
             raise
 
     def forget(self, agent_type: str) -> None:
@@ -146,19 +149,32 @@ def filter_of(subscription: Subscription) -> TopicFilter:
     """Return what a subscription takes.
 
     Raises:
-        ValueError: it is not one of the built-in kinds.
+        ValueError: it is not one of the built-in kinds, or no subject can hold what it takes.
     """
     if isinstance(subscription, TypeSubscription):
-        return TopicFilter(kind="exact", value=subscription.topic_type)
-    if isinstance(subscription, TypePrefixSubscription):
-        return TopicFilter(kind="prefix", value=subscription.topic_type_prefix)
-    raise ValueError(
-        f"{type(subscription).__name__} can't be used over NATS: use TypeSubscription, TypePrefixSubscription or "
-        "DefaultSubscription"
-    )
+        topic_filter = TopicFilter(kind="exact", value=subscription.topic_type)
+    elif isinstance(subscription, TypePrefixSubscription):
+        topic_filter = TopicFilter(kind="prefix", value=subscription.topic_type_prefix)
+    else:
+        raise _foreign(subscription)
+    # Found here, it harms nobody; in the registry it would stop the readers of all processes of the type.
+    topic_filter.tail()
+    return topic_filter
 
 
 def subscriber_of(subscription: Subscription) -> str:
-    """Return the agent type that a built-in subscription is for."""
-    assert isinstance(subscription, TypeSubscription | TypePrefixSubscription)
+    """Return the agent type that a subscription is for.
+
+    Raises:
+        ValueError: it is not one of the built-in kinds.
+    """
+    if not isinstance(subscription, TypeSubscription | TypePrefixSubscription):
+        raise _foreign(subscription)
     return subscription.agent_type
+
+
+def _foreign(subscription: Subscription) -> ValueError:
+    return ValueError(
+        f"{type(subscription).__name__} can't be used over NATS: use TypeSubscription, TypePrefixSubscription or "
+        "DefaultSubscription"
+    )

@@ -81,8 +81,9 @@ class EventTurns:
     def _decoded(self, message: StreamMessage) -> EventEnvelope | None:
         """Decode a message, once for all the types that share its reader."""
         if self._last is None or self._last[0] is not message:
-            is_marker = message.subject.startswith(self._marker_prefix)
-            self._last = message, None if is_marker else decode_event(message.headers, message.payload)
+            self._last = message, None
+            if not message.subject.startswith(self._marker_prefix):
+                self._last = message, decode_event(message.headers, message.payload)
         return self._last[1]
 
     async def serve(self, event: IncomingEvent, sequence: int) -> None:

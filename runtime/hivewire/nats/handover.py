@@ -24,13 +24,12 @@ class HeldKeys:
     """Decides, without I/O, what happens to messages of held keys.
 
     Args:
-        finish: Called with the sequence of an event that need not be handled here.
+        finish: Called with the sequence of an event that need not be handled here, be it read already or not.
     """
 
     def __init__(self, running: Mapping[str, RunningElsewhere], *, finish: Callable[[int], None]) -> None:
         self._held = {key: _Held(elsewhere) for key, elsewhere in running.items()}
         self._finish = finish
-        self._finished_elsewhere: set[int] = set()
 
     def __bool__(self) -> bool:
         return bool(self._held)
@@ -46,11 +45,7 @@ class HeldKeys:
         return {(held.elsewhere.deployment, held.elsewhere.session) for held in self._held.values()}
 
     def take(self, key: str, sequence: int | None, handle: Callable[[], None]) -> bool:
-        """Offer a message of a key; True: it is held back, or was finished elsewhere, and is not to be handled now."""
-        if sequence is not None and sequence in self._finished_elsewhere:
-            self._finished_elsewhere.discard(sequence)
-            self._finish(sequence)
-            return True
+        """Offer a message of a key; True: it is held back."""
         held = self._held.get(key)
         if held is None:
             return False
@@ -78,10 +73,8 @@ class HeldKeys:
 
     def _release(self, key: str, *, finished: Collection[int]) -> None:
         held = self._held.pop(key)
-        self._finished_elsewhere.update(finished)
-        for sequence, handle in held.waiting:
-            if sequence is not None and sequence in self._finished_elsewhere:
-                self._finished_elsewhere.discard(sequence)
-                self._finish(sequence)
-            else:
+        for sequence in finished:
+            self._finish(sequence)
+        for waiting, handle in held.waiting:
+            if waiting not in finished:
                 handle()

@@ -23,7 +23,7 @@ class KvStore:
 
     def __init__(self, runtime: NatsAgentRuntime, bucket: str) -> None:
         self._broker = runtime._broker
-        self._bucket = Bucket(self._broker, f"{runtime._subjects.namespace}_kv_{token(bucket).replace('=', '-')}")
+        self._bucket = Bucket(self._broker, f"{runtime._subjects.namespace}_KV_{token(bucket)}")
         self._made = False
 
     async def get(self, key: str, default: Any = None) -> Any:

@@ -30,6 +30,7 @@ _event_log = logging.getLogger(EVENT_LOGGER_NAME)
 
 _STREAM_FULL = 10077
 _STREAM_MESSAGE_TOO_LARGE = 10054
+_STREAM_HEADERS_TOO_LARGE = 10097
 
 
 class Outgoing:
@@ -148,8 +149,12 @@ class Outgoing:
         try:
             await self._broker.store(subject, payload, headers=headers, timeout=self._options.publish_timeout)
         except JetStreamError as error:
-            if error.code == _STREAM_MESSAGE_TOO_LARGE:
-                raise MessageTooLargeError(f"A message to {topic} is larger than the event stream takes") from error
+            if error.code in (_STREAM_MESSAGE_TOO_LARGE, _STREAM_HEADERS_TOO_LARGE):
+                headers_bytes = sum(len(name) + len(value) + 4 for name, value in headers.items())
+                raise MessageTooLargeError(
+                    f"A message to topic type {topic.type} is larger than the event stream takes: {len(payload)} bytes of"
+                    f" payload and {headers_bytes} bytes of headers, which hold the topic and the sender; {error}"
+                ) from error
             full = "the event stream is full: its readers are too far behind, or its limits too low"
             why = full if error.code == _STREAM_FULL else str(error)
             raise UndeliverableException(f"A message to {topic} was not stored: {why}") from error

@@ -9,26 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Hashable
+from collections.abc import Callable, Collection, Coroutine, Hashable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from nats.aio.msg import Msg
 
 from hivewire.exceptions import BrokerUnavailableError
-from hivewire.model.ids import AgentId
 from hivewire.nats.broker import Broker, JetStreamError
 from hivewire.nats.buckets import Bucket, WriteConflictError
 from hivewire.nats.connection import BrokerSubscription
-from hivewire.nats.envelope import CallEnvelope
 from hivewire.nats.event_turns import EventTurns, IncomingEvent
 from hivewire.nats.handover import HeldKeys
-from hivewire.nats.incoming import IncomingCalls
+from hivewire.nats.incoming import IncomingCall, IncomingCalls
 from hivewire.nats.positions import Position, PositionTracker, RunningElsewhere
 from hivewire.nats.registry import read_marker
 from hivewire.nats.shard_readers import ShardReaders
 from hivewire.nats.shard_scope import ShardScope
 from hivewire.nats.stream_reader import StreamMessage
-from hivewire.nats.subjects import Subjects
+from hivewire.nats.subjects import Subjects, type_token
 from hivewire.nats.task_scope import TaskScope
 
 log = logging.getLogger("hivewire.shards")
@@ -50,6 +49,7 @@ class ShardServices:
     calls: IncomingCalls
     events: EventTurns
     readers: ShardReaders
+    passivate: Callable[[ShardScope, Collection[str]], Coroutine[Any, Any, None]]
     tasks: TaskScope
 
 
@@ -78,6 +78,7 @@ class OwnedShard:
         self._revision = revision
         self._marker = services.subjects.marker(scope.agent_type)
         self._serving = False
+        self._released = False
         self._lost = False
         self._subscriptions: list[BrokerSubscription] = []
         self._running: defaultdict[str, int] = defaultdict(int)
@@ -126,7 +127,9 @@ class OwnedShard:
         self._serving = True
         for subject in scope.calls(services.subjects):
             # One queue group per type: of two processes that both think they own the shard, one gets a call.
-            self._subscriptions.append(await services.broker.subscribe(subject, self._on_call, queue=scope.agent_type))
+            self._subscriptions.append(
+                await services.broker.subscribe(subject, self._on_call, queue=type_token(scope.agent_type))
+            )
         services.readers.add(self)
 
     async def release(self) -> bool:
@@ -147,6 +150,8 @@ class OwnedShard:
                 self._services.events.deployment, session or "", tuple(self._running_events.get(key, ()))
             )
         await self._write(replace(self._current(), owner=None, running=running))
+        self._released = True
+        await self._services.passivate(self.scope, self._running)
         return bool(self._running)
 
     async def conclude(self) -> bool:
@@ -169,6 +174,8 @@ class OwnedShard:
         for subscription in self._subscriptions:
             await subscription.unsubscribe()
         self._subscriptions = []
+        for refuse in self.held.drain():
+            refuse()
 
     async def _stop_taking(self) -> None:
         """Take no further work; what the server had sent already is refused."""
@@ -226,28 +233,26 @@ class OwnedShard:
     async def _on_call(self, message: Msg) -> None:
         calls = self._services.calls
         if not self._serving or not calls.may_start():
-            await calls.refuse(message)
+            await calls.bounce(message)
             return
-        read = await calls.read(message, self.scope.agent_type)
-        if read is None:
+        call = await calls.read(message, self.scope.agent_type)
+        if call is None:
             return
-        agent_id, envelope = read
         key = message.subject.rpartition(".")[2]
-        if self.held and self.held.take(key, None, lambda: self._begin_call(message, key, agent_id, envelope)):
+        if self.held and self.held.take(key, None, lambda: self._begin_call(key, call)):
             return
-        self._begin_call(message, key, agent_id, envelope)
+        self._begin_call(key, call)
 
-    def _begin_call(self, message: Msg, key: str, agent_id: AgentId, envelope: CallEnvelope) -> None:
-        calls = self._services.calls
+    def _begin_call(self, key: str, call: IncomingCall) -> None:
         if self._serving:
             self._running[key] += 1
-            self._services.tasks.start(self._run_call(message, key, agent_id, envelope))
+            self._services.tasks.start(self._run_call(key, call))
         else:
-            self._services.tasks.start(calls.refuse(message))
+            self._services.tasks.start(self._services.calls.refuse(call))
 
-    async def _run_call(self, message: Msg, key: str, agent_id: AgentId, envelope: CallEnvelope) -> None:
+    async def _run_call(self, key: str, call: IncomingCall) -> None:
         try:
-            await self._services.calls.serve(message, agent_id, envelope)
+            await self._services.calls.serve(call)
         finally:
             self._ended(key)
 
@@ -290,3 +295,5 @@ class OwnedShard:
         self._running[key] -= 1
         if not self._running[key]:
             del self._running[key]
+            if self._released and not self._services.tasks.closing:
+                self._services.tasks.start(self._services.passivate(self.scope, self._running))

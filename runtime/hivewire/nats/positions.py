@@ -174,6 +174,10 @@ class PositionTracker:
             self._finished.add(sequence)
             self.finished_count += 1
             self._advance()
+        elif sequence > self._last_read:
+            # An earlier owner finished it, before this one has read it.
+            self._finished.add(sequence)
+            self.finished_count += 1
 
     def _advance(self) -> None:
         # Unfinished events are kept in the order of the stream, so the first one bounds the floor.

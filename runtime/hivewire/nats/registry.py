@@ -228,7 +228,8 @@ class Registry:
 
     async def _change(self, agent_type: str, change: Callable[[TypeRecord | None], TypeRecord]) -> TypeRecord:
         record = await self._update(agent_type, change)
-        if record.marked < record.change or record.begins is None:
+        begun_here = record.begins is not None and record.begins.stream == self._stream_created
+        if record.marked < record.change or not begun_here:
             record = await self._mark(record)
         self._types[agent_type] = record
         self._subscribed.clear()
@@ -264,16 +265,30 @@ class Registry:
 
         def marked(current: TypeRecord | None) -> TypeRecord:
             current = current or record
-            return replace(current, marked=max(current.marked, subscriptions.change), begins=current.begins or begins)
+            first = _earlier(current.begins, begins)
+            return replace(current, marked=max(current.marked, subscriptions.change), begins=first)
 
         return await self._update(record.name, marked)
 
     def _on_entry(self, key: str, entry: Entry) -> None:
         if entry.value is None:
             return
-        record = TypeRecord.from_json(entry.value)
+        try:
+            record = TypeRecord.from_json(entry.value)
+        except (ValueError, KeyError, TypeError) as error:
+            log.error("the registry's record %s can't be read: %r", key, error)
+            return
         self._types[record.name] = record
         self._subscribed.clear()
+
+
+def _earlier(known: Beginning | None, new: Beginning) -> Beginning:
+    """Return where a type begins. The first marker stays it, unless the event stream is another one, or two processes
+    marked at once and the newer set was stored first."""
+    if known is None or known.stream != new.stream:
+        return new
+    overtaken = new.sequence < known.sequence and new.subscriptions.change > known.subscriptions.change
+    return new if overtaken else known
 
 
 def read_marker(payload: bytes) -> SubscriptionChange | None:

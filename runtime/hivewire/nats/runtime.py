@@ -31,7 +31,7 @@ from hivewire.model.subscriptions import Subscription
 from hivewire.model.topics import TopicId, check_strict_topic_id
 from hivewire.nats.broker import Broker
 from hivewire.nats.calls import Calls
-from hivewire.nats.declarations import Declarations, filter_of, shape_of
+from hivewire.nats.declarations import Declarations, filter_of, shape_of, subscriber_of
 from hivewire.nats.options import OptionKeywords, RuntimeOptions
 from hivewire.nats.outgoing import Outgoing
 from hivewire.nats.provisioner import provision
@@ -80,7 +80,7 @@ class NatsAgentRuntime(AgentHost):
         self._broker = Broker(broker_url, name=f"hivewire {self._options.instance_id}")
         self._interventions = InterventionChain(self._options.intervention_handlers)
         self._tracer = MessageTracer(self._options.tracer_provider, instance=self._options.instance_id)
-        self._tasks = TaskScope()
+        self._tasks = TaskScope(on_failure=self._fail)
         self._state = "new"
         self._declarations = Declarations()
         self._adopted: list[tuple[AgentId, list[TopicFilter]]] = []
@@ -196,7 +196,7 @@ class NatsAgentRuntime(AgentHost):
             if self._state in ("new", "stopped"):
                 self._state = "stopped"
                 for agent_id in self._catalog.live_ids():
-                    await self._close_agent(agent_id)
+                    await self._catalog.passivate(agent_id)
                 self._stopped.set()
                 return
             self._stopping = asyncio.create_task(self._stop(), name="hivewire: stop")
@@ -233,9 +233,10 @@ class NatsAgentRuntime(AgentHost):
             for each in signals:
                 loop.remove_signal_handler(each)
         await self.stop()
+        self._raise_failure()
 
     async def wait_until_stopped(self) -> None:
-        """Return once the runtime has stopped, whoever stopped it.
+        """Return once the runtime has stopped, whoever stopped it; after a failure of its own it raises that.
 
         While this waits in the main thread, SIGTERM and SIGINT stop the runtime, unless the program handles them
         itself.
@@ -245,6 +246,7 @@ class NatsAgentRuntime(AgentHost):
             await self.stop_when_signal(unhandled)
         else:
             await self._stopped.wait()
+            self._raise_failure()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -354,7 +356,8 @@ class NatsAgentRuntime(AgentHost):
         Raises:
             ValueError: as `register_factory`, or a subscription is refused.
         """
-        filters = [filter_of(subscription) for subscription in subscriptions]
+        own = [filter_of(each) for each in subscriptions if subscriber_of(each) == type.type]
+        of_others = [each for each in subscriptions if subscriber_of(each) != type.type]
         shape = shape_of(expected_class)
         await self._settle_adopted()
         await super().register_factory(type, agent_factory, expected_class=expected_class)
@@ -362,7 +365,9 @@ class NatsAgentRuntime(AgentHost):
         try:
             self._add_all(subscriptions)
             added = subscriptions
-            await self._declarations.add_type(type.type, shape, filters)
+            await self._declarations.add_type(type.type, shape, own)
+            for subscription in of_others:
+                await self._declarations.add(subscription, serving=self._state == "started")
             await self._serve_new(type.type)
         except BaseException:
             self._declarations.forget(type.type)
@@ -546,26 +551,26 @@ class NatsAgentRuntime(AgentHost):
         was_started = self._state in ("started", "starting")
         self._state = "stopping"
         try:
-            if was_started:
+            if was_started and self._tasks.failure is None:
                 await self._serving.drain(self._options.drain_timeout)
-            self._calls.fail_all(RuntimeStateError("The runtime stopped while the call waited for its answer"))
+            self._calls.close(RuntimeStateError("The runtime stopped while the call waited for its answer"))
             await self._tasks.close()
             for agent_id in self._catalog.live_ids():
-                await self._close_agent(agent_id)
+                await self._catalog.passivate(agent_id)
             await self._serving.close()
             await self._broker.close()
         finally:
             self._state = "stopped"
             self._stopped.set()
 
-    async def _close_agent(self, agent_id: AgentId) -> None:
-        agent = self._catalog.discard(agent_id)
-        if agent is None:
-            return
-        try:
-            await agent.close()
-        except Exception:
-            log.exception("closing agent %s failed", agent_id)
+    def _fail(self) -> None:
+        """A part of the runtime is broken: stop, so that others take over and the process ends."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop(), name="hivewire: stop after a failure")
+
+    def _raise_failure(self) -> None:
+        if self._tasks.failure is not None:
+            raise RuntimeStateError("The runtime failed and has stopped") from self._tasks.failure
 
 
 def _is_default(signal_number: signal.Signals) -> bool:

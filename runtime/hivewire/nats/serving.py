@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 
 from hivewire.agents.catalog import AgentCatalog
 from hivewire.exceptions import BrokerUnavailableError
@@ -19,10 +20,12 @@ from hivewire.nats.owned_shard import ShardServices
 from hivewire.nats.registry import Registry, TypeShape
 from hivewire.nats.session import SessionKeeper
 from hivewire.nats.shard_readers import ShardReaders
+from hivewire.nats.shard_scope import ShardScope
 from hivewire.nats.shards import Shards
 from hivewire.nats.stateless import StatelessType
 from hivewire.nats.subjects import Subjects
 from hivewire.nats.task_scope import TaskScope
+from hivewire.nats.tokens import slot_of_token, token
 from hivewire.nats.turns import Turns
 from hivewire.telemetry import MessageTracer
 
@@ -54,6 +57,7 @@ class Serving:
         *,
         stream_created: str,
     ) -> None:
+        self._catalog = catalog
         self._broker = broker
         self._subjects = subjects
         self._registry = registry
@@ -98,6 +102,7 @@ class Serving:
             calls=self._calls,
             events=self._events,
             readers=self._readers,
+            passivate=self._passivate_shard,
             tasks=tasks,
         )
         self._shards = Shards(
@@ -182,6 +187,15 @@ class Serving:
             log.warning("%d turns did not finish within %g s and are cancelled", self.turns.running, timeout)
         else:
             await self._shards.conclude(_CONCLUDE_TIMEOUT_S)
+
+    async def _passivate_shard(self, scope: ShardScope, busy: Collection[str]) -> None:
+        """Take the agents of a shard that was given up out of memory: another process goes on with them."""
+        if scope.key is not None:
+            return
+        for agent_id in self._catalog.instances(scope.agent_type):
+            key = token(agent_id.key)
+            if key not in busy and slot_of_token(key) % scope.shards == scope.shard:
+                await self._catalog.passivate(agent_id)
 
     async def close(self) -> None:
         """End the session."""

@@ -66,6 +66,15 @@ class SessionRecord:
         )
 
 
+def read_session(payload: bytes) -> SessionRecord | None:
+    """Read a session's entry; None, and an error in the log, for one that can't be read."""
+    try:
+        return SessionRecord.from_json(payload)
+    except (ValueError, KeyError, TypeError) as error:
+        log.error("a session's entry can't be read: %r", error)
+        return None
+
+
 @dataclass(slots=True)
 class _Shared:
     """What the event loop writes and the thread reads. Each field is replaced as a whole, or is a dict that only grows

@@ -22,7 +22,7 @@ from hivewire.nats.buckets import Bucket, BucketView, WriteConflictError
 from hivewire.nats.owned_shard import OwnedShard, ShardServices
 from hivewire.nats.positions import Position, PositionTracker
 from hivewire.nats.registry import Registry
-from hivewire.nats.session import SessionKeeper, SessionRecord
+from hivewire.nats.session import SessionKeeper, SessionRecord, read_session
 from hivewire.nats.shard_scope import ShardScope
 
 log = logging.getLogger("hivewire.shards")
@@ -67,8 +67,7 @@ class Shards:
         self._owned: dict[ShardScope, OwnedShard] = {}
         self._busy: dict[ShardScope, asyncio.Task[None]] = {}
         self._lapsed: dict[ShardScope, OwnedShard] = {}
-        self._departed: dict[ShardScope, OwnedShard] = {}
-        self._unaware: set[tuple[str, str]] = set()
+        self._departed: list[OwnedShard] = []
         self._answered = asyncio.Event()
         self._closing = False
 
@@ -125,15 +124,14 @@ class Shards:
 
         Returns when they have, or after `timeout` seconds; what they did not learn of is handled again.
         """
-        asked_for = [shard for shard in self._departed.values() if not await self._concluded(shard)]
-        self._unaware = {(shard.scope.agent_type, shard.scope.name) for shard in asked_for}
+        self._departed = [shard for shard in self._departed if not await self._concluded(shard)]
         try:
             async with asyncio.timeout(timeout):
-                while self._unaware:
+                while self._departed:
                     self._answered.clear()
                     await self._answered.wait()
         except TimeoutError:
-            log.warning("the next owners of %s did not ask which turns had ended", sorted(self._unaware))
+            log.warning("the next owners of %s did not ask which turns had ended", self._departed)
 
     async def is_drained(self) -> bool:
         """Tell whether all events that are stored by now, of the shards owned here, are handled."""
@@ -153,11 +151,16 @@ class Shards:
         self._wake.set()
 
     def busy_keys(self, agent_type: str, name: str) -> list[str]:
-        """Return the key tokens whose turns still run here, of a shard that was given up."""
-        for scope, shard in self._departed.items():
-            if (scope.agent_type, scope.name) == (agent_type, name):
-                return shard.busy_keys
-        return []
+        """Answer the next owner of a shard that was given up: the key tokens whose turns still run here. Once there is
+        none, the shard is forgotten."""
+        keys = []
+        for shard in list(self._departed):
+            if (shard.scope.agent_type, shard.scope.name) != (agent_type, name):
+                continue
+            keys += shard.busy_keys
+            if not shard.busy_keys:
+                self._departed.remove(shard)
+        return keys
 
     async def on_control(self, message: Msg) -> None:
         """Answer what another process sends to this one's control subject."""
@@ -171,9 +174,7 @@ class Shards:
             case "running":
                 running = self.busy_keys(request["type"], request["shard"])
                 await self._services.broker.publish(message.reply, json.dumps({"running": running}).encode())
-                if not running:
-                    self._unaware.discard((request["type"], request["shard"]))
-                    self._answered.set()
+                self._answered.set()
             case other:
                 log.warning("unknown control message %r", other)
 
@@ -230,8 +231,8 @@ class Shards:
         return wanted
 
     def _live_sessions(self) -> dict[str, SessionRecord]:
-        records = [SessionRecord.from_json(entry.value) for entry in self._sessions.entries.values() if entry.value]
-        return {record.session: record for record in records if record.state == "serving"}
+        records = [read_session(entry.value) for entry in self._sessions.entries.values() if entry.value]
+        return {record.session: record for record in records if record is not None and record.state == "serving"}
 
     def _is_alive(self, session: str) -> bool:
         suffix = f".{session}"
@@ -257,7 +258,12 @@ class Shards:
         key = services.subjects.position_key(scope.agent_type, scope.name)
         entry = await services.positions.get(key)
         session = self._keeper.id
-        known = None if entry.value is None else Position.from_json(entry.value)
+        try:
+            known = None if entry.value is None else Position.from_json(entry.value)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            log.error("the position %s can't be read, and its shard is not served: %r", key, error)
+            await asyncio.sleep(_LOOK_AGAIN_S)
+            return
         if known is not None and known.owner not in (None, session) and self._is_alive(str(known.owner)):
             # The owner gives it up in a moment, when it sees the sessions as this process does.
             await asyncio.sleep(_OWNER_ALIVE_PAUSE_S)
@@ -265,11 +271,14 @@ class Shards:
         position = self._first_position(scope) if known is None or known.stream != self._stream_created else known
         if position is None or not self._keeper.valid():
             return
+        lapsed = self._lapsed_tracker(scope, known)
+        if lapsed is None:
+            # Whatever is in memory is of an earlier ownership; somebody else may have gone on since.
+            await services.passivate(scope, ())
         claimed = position.claimed_by(session)
         revision = await services.positions.put(key, claimed.to_json(), revision=entry.revision)
-        shard = OwnedShard(scope, services, claimed, revision, tracker=self._lapsed_tracker(scope, known))
+        shard = OwnedShard(scope, services, claimed, revision, tracker=lapsed)
         self._owned[scope] = shard
-        self._departed.pop(scope, None)
         await shard.start()
         await services.broker.flush()
         if shard.held:
@@ -298,7 +307,7 @@ class Shards:
         shard = self._owned[scope]
         try:
             if await shard.release():
-                self._departed[scope] = shard
+                self._departed.append(shard)
         except WriteConflictError:
             log.warning("%r was claimed by another process", shard)
         self._owned.pop(scope, None)

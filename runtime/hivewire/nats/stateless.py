@@ -12,15 +12,13 @@ import logging
 from nats.aio.msg import Msg
 
 from hivewire.exceptions import BrokerUnavailableError
-from hivewire.model.ids import AgentId
 from hivewire.nats.broker import Broker
 from hivewire.nats.connection import BrokerSubscription
-from hivewire.nats.envelope import CallEnvelope
 from hivewire.nats.event_turns import EventTurns, IncomingEvent
 from hivewire.nats.incoming import IncomingCalls
 from hivewire.nats.registry import Registry
 from hivewire.nats.stream_reader import StreamMessage, StreamReader
-from hivewire.nats.subjects import Subjects
+from hivewire.nats.subjects import Subjects, type_token
 from hivewire.nats.task_scope import TaskScope
 
 log = logging.getLogger("hivewire.stateless")
@@ -67,7 +65,7 @@ class StatelessType:
 
     async def start(self) -> None:
         self._subscription = await self._broker.subscribe(
-            self._subjects.rpc_type(self.agent_type), self._on_call, queue=self.agent_type
+            self._subjects.rpc_type(self.agent_type), self._on_call, queue=type_token(self.agent_type)
         )
         self._reading = self._tasks.start(self._reader.run(), name=f"hivewire: reader {self.agent_type}")
         self._tasks.start(self._report_progress(), name=f"hivewire: progress {self.agent_type}")
@@ -83,15 +81,14 @@ class StatelessType:
         return not self._unfinished and await self._reader.is_drained() and not self._unfinished
 
     async def _on_call(self, message: Msg) -> None:
-        if not self._calls.may_start():
-            await self._calls.refuse(message)
+        if not self._calls.wants_reply(message):
             return
-        read = await self._calls.read(message, self.agent_type)
-        if read is not None:
-            self._tasks.start(self._run_call(message, *read))
-
-    async def _run_call(self, message: Msg, agent_id: AgentId, envelope: CallEnvelope) -> None:
-        await self._calls.serve(message, agent_id, envelope)
+        if not self._calls.may_start():
+            await self._calls.bounce(message)
+            return
+        call = await self._calls.read(message, self.agent_type)
+        if call is not None:
+            self._tasks.start(self._calls.serve(call))
 
     def _on_event(self, message: StreamMessage) -> None:
         record = self._registry.get(self.agent_type)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 log = logging.getLogger("hivewire.tasks")
@@ -13,11 +13,12 @@ log = logging.getLogger("hivewire.tasks")
 class TaskScope:
     """A task group whose life is not one block of code: `open` begins it, `close` cancels what still runs and ends it.
 
-    A task must not fail: an error that reaches the group is a fault of the runtime, ends all of its tasks, and is kept
-    in `failure`.
+    A task must not fail: an error that reaches the group is a fault of the runtime. It ends all of its tasks, is kept
+    in `failure`, and `on_failure` is called.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, on_failure: Callable[[], None]) -> None:
+        self._on_failure = on_failure
         self._group: asyncio.TaskGroup | None = None
         self._owner: asyncio.Task[None] | None = None
         self._end = asyncio.Event()
@@ -54,7 +55,9 @@ class TaskScope:
             pass
         except* Exception as failures:
             self.failure = failures
-            log.critical("a task of the runtime failed; the runtime has stopped working", exc_info=failures)
+            self.closing = True
+            log.critical("a task of the runtime failed; the runtime stops", exc_info=failures)
+            self._on_failure()
         finally:
             self.closing = True
 
