@@ -152,8 +152,8 @@ class Outgoing:
             if error.code in (_STREAM_MESSAGE_TOO_LARGE, _STREAM_HEADERS_TOO_LARGE):
                 headers_bytes = sum(len(name) + len(value) + 4 for name, value in headers.items())
                 raise MessageTooLargeError(
-                    f"A message to topic type {topic.type} is larger than the event stream takes: {len(payload)} bytes of"
-                    f" payload and {headers_bytes} bytes of headers, which hold the topic and the sender; {error}"
+                    f"A message to topic type {topic.type} is larger than the event stream takes: {len(payload)} bytes"
+                    f" of payload and {headers_bytes} bytes of headers, which hold the topic and the sender; {error}"
                 ) from error
             full = "the event stream is full: its readers are too far behind, or its limits too low"
             why = full if error.code == _STREAM_FULL else str(error)

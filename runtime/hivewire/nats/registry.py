@@ -275,7 +275,7 @@ class Registry:
             return
         try:
             record = TypeRecord.from_json(entry.value)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             log.error("the registry's record %s can't be read: %r", key, error)
             return
         self._types[record.name] = record
@@ -295,7 +295,7 @@ def read_marker(payload: bytes) -> SubscriptionChange | None:
     """Read the set that a marker carries; None, and an error in the log, for one that is not a marker."""
     try:
         return SubscriptionChange.from_json(json.loads(payload))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         log.error("a message on a marker's subject can't be read: %r", error)
         return None
 

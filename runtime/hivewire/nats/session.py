@@ -70,7 +70,7 @@ def read_session(payload: bytes) -> SessionRecord | None:
     """Read a session's entry; None, and an error in the log, for one that can't be read."""
     try:
         return SessionRecord.from_json(payload)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         log.error("a session's entry can't be read: %r", error)
         return None
 

@@ -260,7 +260,7 @@ class Shards:
         session = self._keeper.id
         try:
             known = None if entry.value is None else Position.from_json(entry.value)
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             log.error("the position %s can't be read, and its shard is not served: %r", key, error)
             await asyncio.sleep(_LOOK_AGAIN_S)
             return
