@@ -285,15 +285,6 @@ class SingleThreadedAgentRuntime(AgentHost):
     def _new_id(self) -> str:
         return f"{self._id_prefix}-{next(self._ids):x}"
 
-    async def _close_agent(self, agent_id: AgentId) -> None:
-        agent = self._catalog.discard(agent_id)
-        if agent is None:
-            return
-        try:
-            await agent.close()
-        except Exception:
-            _logger.exception("Error closing agent %s", agent_id)
-
 
 class _Done:
     """An awaitable that has finished. It may be awaited any number of times, and unlike a coroutine also not at all."""

@@ -38,6 +38,7 @@ UNKNOWN_TYPE_WAIT_S = 2.0
 SILENCE_TICKS = 7
 """After so many seconds without a reply or a sign of life, a worker counts as lost."""
 
+_DISCONNECTED = "disconnected"
 _FIRST_PAUSE_S = 0.005
 _LAST_PAUSE_S = 0.25
 
@@ -178,7 +179,11 @@ class Calls:
         self._open[call_id] = attempt
         try:
             reply = self._broker.listen(call_id, attempt)
-            await self._broker.publish(subject, payload, reply=reply, headers=headers)
+            try:
+                await self._broker.publish(subject, payload, reply=reply, headers=headers)
+            except BrokerUnavailableError:
+                # It broke a moment ago, and `connected` does not say so yet.
+                return _NotExecuted(_DISCONNECTED)
             return await future
         except (asyncio.CancelledError, DeadlineExceededError):
             await self._tell_cancelled(call_id)
@@ -200,6 +205,10 @@ class Calls:
                 raise OverloadedError(
                     f"The worker of {recipient} had no room until the deadline; the call did not start"
                 )
+            return
+        if why == _DISCONNECTED:
+            if at_deadline:
+                raise BrokerUnavailableError(f"The connection to NATS broke; the call to {recipient} did not start")
             return
         record = self._registry.get(recipient.type)
         shape = record.shape if record is not None else None

@@ -54,7 +54,7 @@ class Connection:
         self._url = url
         self._name = name
         self._stack = AsyncExitStack()
-        self._client = Client()
+        self._client = _Client()
         self._closing = False
         self._subscriptions: set[BrokerSubscription] = set()
         self._uncancellable: set[asyncio.Task[None]] = set()
@@ -103,7 +103,7 @@ class Connection:
                 log.debug("flushing at close: %s", error)
         if not self._client.is_connected:
             self._drop_output()
-        await self._client.close()
+        await self._client.close_safely()
         for task in list(self._uncancellable):
             task.cancel()
         await asyncio.gather(*self._uncancellable, return_exceptions=True)
@@ -194,6 +194,7 @@ class Connection:
                 await client.connect(**options)
         except (TimeoutError, NatsError, OSError) as error:
             reason = self._last_error or error
+            await client.close_safely()
             raise BrokerUnavailableError(
                 f"Can't connect to NATS at {self.address} ({str(reason) or type(reason).__name__}): check the "
                 "address and credentials, and that nats-server runs there with JetStream (nats-server -js)"
@@ -208,7 +209,9 @@ class Connection:
         """Told when the server refused a publish or a subscription; it gives the subject in lower case."""
 
     async def _on_error(self, error: Exception) -> None:
-        self._last_error = error
+        # What the server said tells more than how the connection ended then.
+        if not (isinstance(self._last_error, NatsError) and isinstance(error, OSError)):
+            self._last_error = error
         if isinstance(error, SlowConsumerError):
             self._count_dropped(error.subject)
             return
@@ -318,7 +321,22 @@ class BrokerSubscription:
 
 
 class _Client(Client):
-    """The library's client, which reads the headers of every message in half the time."""
+    """The library's client, which reads the headers of every message in half the time, sends no password in the clear
+    where TLS was asked for, and can be closed in every state."""
+
+    async def close_safely(self) -> None:
+        # Before its first attempt to connect it has nothing to close, and fails.
+        if self._flush_queue is not None:
+            try:
+                await self.close()
+            except OSError as error:
+                log.debug("closing a connection that broke: %s", error)
+
+    def _connect_command(self) -> bytes:
+        server = self._current_server
+        if server is not None and server.uri.scheme == "tls" and not self._server_info.get("tls_required"):
+            raise NatsError("the server does not ask for TLS: use nats:// to go without, or set up TLS in the server")
+        return super()._connect_command()
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:

@@ -174,6 +174,7 @@ class IncomingCalls:
                 raise
             if not call.cancellation.is_cancelled:
                 log.info("%s raised %s on a direct message", agent_id, type(error).__name__)
+            self._report_failure(agent_id, call.envelope, error)
             await self._answer_error(reply, error, agent_id, session)
         else:
             try:

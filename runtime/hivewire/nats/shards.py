@@ -207,9 +207,12 @@ class Shards:
         for scope in list(self._owned):
             if scope not in wanted:
                 self._begin(scope, self._release)
+        own = sessions.get(self._keeper.id)
         for agent_type, served in self._served.items():
             of_type = {scope for scope in wanted if scope.agent_type == agent_type}
-            if self._keeper.id in sessions and of_type <= self._owned.keys() - self._busy.keys():
+            # As long as the own session is seen without the type, nobody's share of it can be told.
+            announced = own is not None and agent_type in own.types
+            if announced and of_type <= self._owned.keys() - self._busy.keys():
                 served.settled.set()
 
     def _wanted(self, sessions: dict[str, SessionRecord]) -> set[ShardScope]:
