@@ -1,0 +1,5 @@
+"""The command line `hivewire`."""
+
+from hivewire.cli.app import main
+
+__all__ = ["main"]

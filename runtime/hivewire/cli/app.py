@@ -1,0 +1,197 @@
+"""The commands with their options, as the user sees them.
+
+Only what is needed to show the help is imported here; a command's own module is imported when the command runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hivewire._version import __version__
+from hivewire.cli.errors import FAILURE, INTERRUPTED, USAGE, CommandError, UserCodeError, complain
+from hivewire.exceptions import HivewireError
+
+app = typer.Typer(
+    name="hivewire",
+    help="Run AutoGen-style agents in several processes over NATS, and talk to them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Broker = Annotated[
+    str, typer.Option("--broker", "-b", envvar="BROKER_URL", metavar="URL", help="The NATS server: nats://host:4222.")
+]
+Namespace = Annotated[
+    str,
+    typer.Option("--namespace", "-n", envvar="HIVEWIRE_NAMESPACE", help="Keeps systems apart that share a server."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+MessageType = Annotated[
+    str,
+    typer.Option(
+        "--type", "-t", metavar="NAME", help="The message's type. Default: that of the JSON value, such as dict."
+    ),
+]
+Message = Annotated[str, typer.Argument(help="JSON, or @FILE, or - for standard input.")]
+
+
+def main() -> None:
+    """Run the command that the arguments of this process name, and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command and return its exit code; what goes wrong is told in one line on standard error."""
+    try:
+        return app(arguments, prog_name="hivewire", standalone_mode=False) or 0
+    except typer.TyperException as error:
+        return _refused(error)
+    except UserCodeError as error:
+        error.show_traceback()
+        complain(error)
+        return error.exit_code
+    except CommandError as error:
+        complain(error)
+        return error.exit_code
+    except HivewireError as error:
+        complain(error)
+        return FAILURE
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+
+
+def _refused(error: typer.TyperException) -> int:
+    text = error.format_message()
+    if not text:
+        # The command was called without arguments, and its help is shown already.
+        return USAGE
+    command = getattr(getattr(error, "ctx", None), "command_path", "hivewire")
+    complain(f"{text.rstrip('.')}. Try '{command} --help'.")
+    return error.exit_code
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"hivewire {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options of `hivewire` itself."""
+
+
+@app.command()
+def demo(
+    path: Annotated[
+        Path | None, typer.Argument(help="A folder of Python sources, or one file. Default: Hivewire's own.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Review at most so many files.")] = 500,
+) -> None:
+    """See agents at work: four processes review Python sources. Needs nothing but this package."""
+    from hivewire.cli.demo.command import demo
+
+    demo(path, limit=limit)
+
+
+@app.command()
+def dev(
+    target: Annotated[str, typer.Argument(metavar="FILE_OR_MODULE", help="A file or a module, or either with :SETUP.")],
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The broker's port. Default: a free one.")] = None,
+    namespace: Namespace = "default",
+) -> None:
+    """Run agents on a broker of their own, and again whenever their source changes."""
+    from hivewire.cli.dev import dev
+
+    dev(target, port=port, namespace=namespace)
+
+
+@app.command(name="run")
+def run_(
+    target: Annotated[str, typer.Argument(metavar="MODULE:SETUP", help="Where `async def setup(runtime)` is.")],
+    broker: Broker = "",
+    namespace: Namespace = "default",
+    deployment: Annotated[
+        str, typer.Option(envvar="HIVEWIRE_DEPLOYMENT", help="The group of interchangeable processes that this is of.")
+    ] = "default",
+    instance_id: Annotated[
+        str, typer.Option(envvar="INSTANCE_ID", help="A label of this process. Default: the host's name.")
+    ] = "",
+    drain_timeout: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="How long running handlers may take to finish at the end.")
+    ] = 25.0,
+    log_level: Annotated[str, typer.Option(envvar="HIVEWIRE_LOG_LEVEL", help="Of the `hivewire` loggers.")] = "info",
+) -> None:
+    """Serve agents until SIGTERM or SIGINT, then drain: what a pod runs."""
+    from hivewire.cli.run import run
+
+    run(
+        target,
+        broker=broker,
+        namespace=namespace,
+        deployment=deployment,
+        instance_id=instance_id,
+        drain_timeout=drain_timeout,
+        log_level=log_level,
+    )
+
+
+@app.command()
+def send(
+    recipient: Annotated[str, typer.Argument(metavar="TYPE/KEY", help="The agent.")],
+    message: Message,
+    type_name: MessageType = "",
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for the reply.")] = 300.0,
+    broker: Broker = "",
+    namespace: Namespace = "default",
+) -> None:
+    """Send a direct message to an agent and print its reply as JSON."""
+    from hivewire.cli.send import send
+
+    send(recipient, message, type_name=type_name, timeout=timeout, broker=broker, namespace=namespace)
+
+
+@app.command()
+def publish(
+    topic: Annotated[str, typer.Argument(metavar="TOPIC/SOURCE", help="The topic's type and its source.")],
+    message: Message,
+    type_name: MessageType = "",
+    broker: Broker = "",
+    namespace: Namespace = "default",
+) -> None:
+    """Publish an event; ends when the broker has stored it."""
+    from hivewire.cli.publish import publish
+
+    publish(topic, message, type_name=type_name, broker=broker, namespace=namespace)
+
+
+@app.command()
+def ps(broker: Broker = "", namespace: Namespace = "default", json: Json = False) -> None:
+    """Show agent types, the processes that serve them, and how far each shard lags."""
+    from hivewire.cli.ps import ps
+
+    ps(broker=broker, namespace=namespace, as_json=json)
+
+
+@app.command()
+def tail(
+    topic: Annotated[str, typer.Argument(help="A topic type, or a prefix of some with * at its end.")],
+    from_start: Annotated[bool, typer.Option("--from-start", help="Begin with the oldest stored event.")] = False,
+    json: Json = False,
+    broker: Broker = "",
+    namespace: Namespace = "default",
+) -> None:
+    """Show events as they pass, until Ctrl-C."""
+    from hivewire.cli.tail import tail
+
+    tail(topic, from_start=from_start, as_json=json, broker=broker, namespace=namespace)

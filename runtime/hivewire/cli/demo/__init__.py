@@ -1,0 +1,1 @@
+"""The demo: four processes review Python sources."""

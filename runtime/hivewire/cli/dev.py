@@ -1,0 +1,108 @@
+"""`hivewire dev`: agents on a broker of their own, started again whenever their source changes.
+
+The broker and the watching live in this process, the agents in a child. So a reload begins with a clean interpreter,
+and streams, subscriptions and events outlive it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+
+from hivewire.cli.children import Child
+from hivewire.cli.connection import checked_subjects
+from hivewire.cli.errors import CommandError
+from hivewire.cli.loading import Target
+from hivewire.cli.signals import stop_signal
+from hivewire.cli.waiting import first_of
+from hivewire.nats.embedded import EmbeddedServer
+
+DRAIN_S = 2
+_KILL_AFTER_S = DRAIN_S + 5.0
+
+
+def dev(target: str, *, port: int | None, namespace: str) -> None:
+    """Serve the agents of a file or a module until a signal comes.
+
+    Raises:
+        UsageError: the target or the namespace is malformed, or the file doesn't exist.
+        CommandError: watchfiles is not installed.
+        BrokerUnavailableError: the broker's binary is not installed, or the port is taken.
+    """
+    if find_spec("watchfiles") is None:
+        raise CommandError("`hivewire dev` needs watchfiles: pip install 'hivewire[local]'")
+    place = Target.parse(target)
+    checked_subjects(namespace)
+    asyncio.run(_dev(target, place, port, namespace))
+
+
+async def _dev(target: str, place: Target, port: int | None, namespace: str) -> None:
+    server = EmbeddedServer(port=port)
+    with stop_signal() as stopped:
+        await server.start()
+        try:
+            _say(f"the broker runs at {server.url}, until this command ends. In another terminal:")
+            print(f"  export BROKER_URL={server.url}{_namespace_line(namespace)}\n  hivewire ps", flush=True)
+            changes = _Changes(place.path.parent if place.path else Path.cwd())
+            await first_of(
+                changes.watch(), _serve_again_and_again(target, place, server.url, namespace, changes, stopped)
+            )
+        finally:
+            await server.stop()
+
+
+async def _serve_again_and_again(
+    target: str, place: Target, url: str, namespace: str, changes: _Changes, stopped: asyncio.Event
+) -> None:
+    arguments = ["run", target, "--broker", url, "--namespace", namespace, "--drain-timeout", str(DRAIN_S)]
+    while not stopped.is_set():
+        changes.forget()
+        child = await Child.start(arguments)
+        try:
+            await first_of(changes.wait(), stopped.wait(), child.ended())
+            if not changes.seen and not stopped.is_set():
+                _say(f"{place} has ended; it starts again when a file in {changes.folder} changes")
+                await first_of(changes.wait(), stopped.wait())
+        finally:
+            await child.stop(_KILL_AFTER_S)
+        if changes.seen and not stopped.is_set():
+            _say(f"{', '.join(changes.seen)} changed: starting again")
+
+
+class _Changes:
+    """The Python files below a folder that changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.seen: list[str] = []
+        self._some = asyncio.Event()
+
+    async def watch(self) -> None:
+        """Take note of changes until cancelled."""
+        from watchfiles import PythonFilter, awatch
+
+        async for batch in awatch(self.folder, watch_filter=PythonFilter(), debounce=200, step=50):
+            self._add(path for _, path in batch)
+
+    def forget(self) -> None:
+        self.seen = []
+        self._some.clear()
+
+    async def wait(self) -> None:
+        """Return once something changed since `forget`."""
+        await self._some.wait()
+
+    def _add(self, paths: Iterable[str]) -> None:
+        self.seen = sorted({*self.seen, *(os.path.relpath(path, self.folder) for path in paths)})
+        self._some.set()
+
+
+def _namespace_line(namespace: str) -> str:
+    return "" if namespace == "default" else f"\n  export HIVEWIRE_NAMESPACE={namespace}"
+
+
+def _say(text: str) -> None:
+    print(f"hivewire dev: {text}", flush=True)

@@ -1,0 +1,101 @@
+"""`hivewire run`: what a pod runs. Sets agents up, serves them until a signal comes, and drains."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+
+from hivewire.cli.connection import checked_subjects
+from hivewire.cli.errors import CommandError, UsageError, UserCodeError
+from hivewire.cli.lifeline import follow_parent
+from hivewire.cli.loading import Setup, Target
+from hivewire.cli.signals import stop_signal
+from hivewire.cli.waiting import first_of
+from hivewire.distributed import NatsAgentRuntime
+from hivewire.exceptions import RuntimeStateError
+from hivewire.nats.connection import checked_url
+from hivewire.nats.options import OptionKeywords
+
+log = logging.getLogger("hivewire.run")
+
+_LEVELS = ("debug", "info", "warning", "error")
+
+
+def run(
+    target: str,
+    *,
+    broker: str,
+    namespace: str,
+    deployment: str,
+    instance_id: str,
+    drain_timeout: float,
+    log_level: str,
+) -> None:
+    """Serve the agents that a setup function registers; return after a drain.
+
+    Raises:
+        UsageError: something that was typed is malformed, or there is no such function.
+        UserCodeError: the module or the function raised an error.
+        CommandError: the function started the runtime itself.
+        HivewireError: no broker answers, or it can't be used.
+    """
+    follow_parent()
+    options: OptionKeywords = {
+        "namespace": checked_subjects(namespace).namespace,
+        "deployment": deployment,
+        "drain_timeout": drain_timeout,
+    }
+    url = _address(broker)
+    if log_level.lower() not in _LEVELS:
+        raise UsageError(f"--log-level {log_level}: expected one of {', '.join(_LEVELS)}")
+    place = Target.parse(target)
+    setup = place.load()
+    _log_to_stderr(log_level)
+    asyncio.run(_serve(NatsAgentRuntime(url, instance_id=instance_id or None, **options), setup, place))
+
+
+async def _serve(runtime: NatsAgentRuntime, setup: Setup, place: Target) -> None:
+    with stop_signal() as signalled:
+        try:
+            await first_of(_start(runtime, setup, place), signalled.wait())
+            if not signalled.is_set():
+                log.info("%s is served: %r", place, runtime)
+                await first_of(runtime.wait_until_stopped(), signalled.wait())
+                log.info("%s drains", place)
+        finally:
+            await runtime.stop()
+
+
+async def _start(runtime: NatsAgentRuntime, setup: Setup, place: Target) -> None:
+    await runtime.connect()
+    try:
+        registering = setup(runtime)
+        if inspect.isawaitable(registering):
+            await registering
+    except Exception as error:
+        raise UserCodeError(f"{place} raised {type(error).__name__}: {error}") from error
+    try:
+        await runtime.start()
+    except RuntimeStateError as error:
+        raise CommandError(
+            f"{place}: the runtime can't be started ({error}): leave the start to `hivewire run`"
+        ) from error
+
+
+def _address(url: str) -> str:
+    if not url:
+        raise UsageError("no broker address: use --broker nats://host:4222, or set BROKER_URL")
+    if url == "embedded":
+        return url
+    try:
+        return checked_url(url)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _log_to_stderr(level: str) -> None:
+    """Show the log of Hivewire, unless the user's module has set up logging itself."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Not the root logger's level: that would also turn on the log of every message.
+    logging.getLogger("hivewire").setLevel(level.upper())

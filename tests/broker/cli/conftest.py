@@ -1,0 +1,16 @@
+"""The command line for tests."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from broker.cli.commands import CommandLine
+
+
+@pytest.fixture
+def cli(nats_url: str, namespace: str, tmp_path: Path) -> Iterator[CommandLine]:
+    """Runs commands; those that still run are killed at the end."""
+    line = CommandLine(nats_url, namespace, tmp_path)
+    yield line
+    line.kill_all()
