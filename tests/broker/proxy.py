@@ -17,7 +17,8 @@ class TcpProxy:
         self._host, self._port = target.hostname, target.port
         self._server: asyncio.Server | None = None
         self._own_port = 0
-        self._pipes: dict[asyncio.Task[None], tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ends: set[asyncio.StreamWriter] = set()
         self.answering = True
 
     @property
@@ -37,9 +38,8 @@ class TcpProxy:
 
     def cut(self) -> None:
         """Reset all connections that there are now."""
-        for ends in self._pipes.values():
-            for end in ends:
-                end.transport.abort()
+        for end in self._ends:
+            end.transport.abort()
 
     async def __aenter__(self) -> Self:
         await self.listen()
@@ -49,19 +49,27 @@ class TcpProxy:
         self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.refuse()
-        await asyncio.gather(*self._pipes)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server_reader, server_writer = await asyncio.open_connection(self._host, self._port)
         task = asyncio.current_task()
         assert task is not None
-        self._pipes[task] = (writer, server_writer)
+        self._tasks.add(task)
+        ends = {writer}
         try:
+            server_reader, server_writer = await asyncio.open_connection(self._host, self._port)
+            ends.add(server_writer)
+            self._ends |= ends
             await asyncio.gather(self._pipe(reader, server_writer), self._pipe(server_reader, writer, answers=True))
+        except ConnectionError:
+            pass
         finally:
-            del self._pipes[task]
-            writer.transport.abort()
-            server_writer.transport.abort()
+            self._tasks.discard(task)
+            self._ends -= ends
+            for end in ends:
+                end.transport.abort()
 
     async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool = False) -> None:
         try:

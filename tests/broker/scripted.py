@@ -64,5 +64,5 @@ async def agent_at(runtime: NatsAgentRuntime, type: str, key: str = "k") -> Scri
 async def until(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
     """Wait until a condition holds."""
     async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110  # what it waits for tells nobody
+        while not condition():  # what it waits for tells nobody
             await asyncio.sleep(0.005)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nats
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
+from nats.aio.client import Client
 from opentelemetry.sdk.trace import TracerProvider
 from pydantic import BaseModel
 
@@ -124,15 +124,13 @@ class Counts(RoutedAgent):
 
 @pytest.mark.parametrize("payload", [b"{", b'"text"', b'{"value": []}', b"\xff"])
 async def test_row_05_a_request_that_cannot_be_decoded_is_answered_with_what_was_expected(
-    new_runtime: NewRuntime, nats_url: str, namespace: str, payload: bytes
+    new_runtime: NewRuntime, client: Client, namespace: str, payload: bytes
 ) -> None:
     worker = new_runtime()
     await Counts.register(worker, "agent", Counts)
     await worker.start()
-    client = await nats.connect(nats_url)
     headers = {"Hw-Type": "Number", "Hw-Left": "5000"}
     answer = await client.request(Subjects(namespace).rpc("agent", "k"), payload, headers=headers, timeout=5)
-    await client.close()
     assert decode_reply(answer.headers, answer.data).status == "error"
     error = json.loads(answer.data)
     assert error["qualname"] == "SerializationError"
@@ -160,7 +158,7 @@ async def test_row_07_each_of_ten_processes_gets_the_right_answer_to_each_of_its
     await processes.start()
     command = [sys.executable, "-m", "broker.callers", nats_url, namespace, "1000"]
     tests = Path(__file__).parents[1]
-    callers = [  # they run while this process waits
+    callers = [
         subprocess.Popen([*command, str(number)], cwd=tests, stdout=subprocess.PIPE, text=True) for number in range(10)
     ]
     try:

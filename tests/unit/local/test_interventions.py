@@ -51,7 +51,7 @@ async def seen(runtime: SingleThreadedAgentRuntime) -> list[Any]:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - conditions have no event
+        while not condition():
             await asyncio.sleep(0)
 
 

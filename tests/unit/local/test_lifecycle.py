@@ -61,7 +61,7 @@ async def made(handle: Handle | None = None, **options: Any) -> SingleThreadedAg
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - conditions have no event
+        while not condition():
             await asyncio.sleep(0)
 
 

@@ -97,7 +97,7 @@ async def seen_by(runtime: SingleThreadedAgentRuntime, agent_id: AgentId) -> lis
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - conditions have no event
+        while not condition():
             await asyncio.sleep(0)
 
 

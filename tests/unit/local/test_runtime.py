@@ -91,7 +91,7 @@ async def the(runtime: SingleThreadedAgentRuntime, agent_id: AgentId) -> Scripte
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - conditions have no event
+        while not condition():
             await asyncio.sleep(0)
 
 

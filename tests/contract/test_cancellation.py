@@ -1,0 +1,278 @@
+import asyncio
+from typing import Any
+
+import pytest
+
+from contract.support import Gate, Inbox, MakeRuntime, Runtime, Scripted, Settle, echo, serve, until
+from hivewire import AgentId, CancellationToken, MessageContext, TopicId
+
+AGENT = AgentId("agent", "k")
+
+
+class Watcher:
+    """A handler that waits until its token is cancelled."""
+
+    def __init__(self) -> None:
+        self.entered = 0
+        self.seen = 0
+
+    async def __call__(self, agent: Scripted, message: Any, ctx: MessageContext) -> None:
+        self.entered += 1
+        cancelled = asyncio.get_running_loop().create_future()
+        ctx.cancellation_token.link_future(cancelled)
+        try:
+            await cancelled
+        finally:
+            self.seen += 1
+
+
+class TestTheCaller:
+    async def test_gets_cancelled_error_when_its_token_is_cancelled(self, runtime: Runtime) -> None:
+        watcher, token = Watcher(), CancellationToken()
+        await serve(runtime, "agent", watcher)
+        call = asyncio.create_task(runtime.send_message("x", AGENT, cancellation_token=token))
+        await until(lambda: watcher.entered == 1)
+        token.cancel()
+
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+    async def test_does_not_wait_for_the_handler_then(self, runtime: Runtime) -> None:
+        gate, token = Gate(), CancellationToken()
+        await serve(runtime, "agent", gate)
+        call = asyncio.create_task(runtime.send_message("x", AGENT, cancellation_token=token))
+        await until(lambda: gate.entered == 1)
+        token.cancel()
+
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert gate.left == 0
+        gate.opened.set()
+
+    async def test_may_cancel_after_a_time(self, runtime: Runtime) -> None:
+        watcher, token = Watcher(), CancellationToken()
+        await serve(runtime, "agent", watcher)
+        token.cancel_after(0.1)
+
+        with pytest.raises(asyncio.CancelledError):
+            await runtime.send_message("x", AGENT, cancellation_token=token)
+        await until(lambda: watcher.seen == 1)
+
+    async def test_may_use_one_token_for_several_calls(self, runtime: Runtime) -> None:
+        watcher, token = Watcher(), CancellationToken()
+        await serve(runtime, "agent", watcher)
+        calls = [
+            asyncio.create_task(runtime.send_message("x", AgentId("agent", str(key)), cancellation_token=token))
+            for key in range(5)
+        ]
+        await until(lambda: watcher.entered == 5)
+        token.cancel()
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+
+        assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError] * 5
+        await until(lambda: watcher.seen == 5)
+
+    async def test_gets_its_answer_when_the_token_is_cancelled_afterwards(self, runtime: Runtime) -> None:
+        token = CancellationToken()
+        inbox = await serve(runtime, "agent")
+        assert await runtime.send_message("x", AGENT, cancellation_token=token) == "x"
+        token.cancel()
+
+        assert len(inbox) == 1
+
+
+class TestTheHandler:
+    async def test_sees_its_token_when_the_callers_is_cancelled(self, runtime: Runtime) -> None:
+        watcher, token = Watcher(), CancellationToken()
+        inbox = await serve(runtime, "agent", watcher)
+        call = asyncio.create_task(runtime.send_message("x", AGENT, cancellation_token=token))
+        await until(lambda: watcher.entered == 1)
+        assert not inbox.only.ctx.cancellation_token.is_cancelled
+        token.cancel()
+        await asyncio.wait([call])
+        await until(lambda: watcher.seen == 1)
+
+        assert inbox.only.ctx.cancellation_token.is_cancelled
+
+    async def test_sees_its_token_when_the_calling_task_is_cancelled(self, runtime: Runtime) -> None:
+        watcher = Watcher()
+        await serve(runtime, "agent", watcher)
+        call = asyncio.create_task(runtime.send_message("x", AGENT))
+        await until(lambda: watcher.entered == 1)
+        call.cancel()
+        await asyncio.wait([call])
+
+        assert call.cancelled()
+        await until(lambda: watcher.seen == 1)
+
+    async def test_sees_it_when_the_callers_own_time_runs_out(self, runtime: Runtime) -> None:
+        watcher = Watcher()
+        await serve(runtime, "agent", watcher)
+
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(runtime.send_message("x", AGENT), 0.1)
+        await until(lambda: watcher.seen == 1)
+
+    async def test_is_not_killed(self, runtime: Runtime) -> None:
+        gate, token = Gate(), CancellationToken()
+        finished: list[Any] = []
+
+        async def go_on(agent: Scripted, message: Any, ctx: MessageContext) -> None:
+            finished.append(await gate(agent, message, ctx))
+
+        await serve(runtime, "agent", go_on)
+        call = asyncio.create_task(runtime.send_message("x", AGENT, cancellation_token=token))
+        await until(lambda: gate.entered == 1)
+        token.cancel()
+        await asyncio.wait([call])
+        gate.opened.set()
+
+        await until(lambda: finished == ["x"])
+
+    async def test_passes_its_token_on_to_what_it_calls(self, runtime: Runtime) -> None:
+        async def forward(agent: Scripted, message: Any, ctx: MessageContext) -> None:
+            await agent.send_message(message, AGENT, cancellation_token=ctx.cancellation_token)
+
+        watcher, token = Watcher(), CancellationToken()
+        await serve(runtime, "agent", watcher)
+        await serve(runtime, "forwarder", forward)
+        call = asyncio.create_task(
+            runtime.send_message("x", AgentId("forwarder", "f"), cancellation_token=token),
+        )
+        await until(lambda: watcher.entered == 1)
+        token.cancel()
+        await asyncio.wait([call])
+
+        await until(lambda: watcher.seen == 1)
+
+    async def test_may_ask_its_token_in_both_forms(self, runtime: Runtime) -> None:
+        async def ask(agent: Scripted, message: Any, ctx: MessageContext) -> list[bool]:
+            before = [bool(ctx.cancellation_token.is_cancelled), ctx.cancellation_token.is_cancelled()]
+            ctx.cancellation_token.cancel()
+            return [*before, bool(ctx.cancellation_token.is_cancelled), ctx.cancellation_token.is_cancelled()]
+
+        await serve(runtime, "agent", ask)
+
+        assert await runtime.send_message("x", AGENT) == [False, False, True, True]
+
+    async def test_that_raises_cancelled_error_itself_cancels_the_call(self, runtime: Runtime) -> None:
+        async def give_up(agent: Scripted, message: Any, ctx: MessageContext) -> None:
+            raise asyncio.CancelledError
+
+        await serve(runtime, "agent", give_up)
+        with pytest.raises(asyncio.CancelledError):
+            await runtime.send_message("x", AGENT)
+        await serve(runtime, "other")
+
+        assert await runtime.send_message("x", AgentId("other", "o")) == "x"
+
+    async def test_that_fails_after_the_cancellation_does_not_disturb_later_calls(
+        self, runtime: Runtime, settle: Settle
+    ) -> None:
+        gate, token = Gate(), CancellationToken()
+
+        async def fail_late(agent: Scripted, message: Any, ctx: MessageContext) -> None:
+            await gate(agent, message, ctx)
+            raise ValueError("late")
+
+        await serve(runtime, "late", fail_late)
+        await serve(runtime, "agent")
+        call = asyncio.create_task(runtime.send_message("x", AgentId("late", "l"), cancellation_token=token))
+        await until(lambda: gate.entered == 1)
+        token.cancel()
+        await asyncio.wait([call])
+        gate.opened.set()
+        await settle(runtime)
+
+        assert await runtime.send_message("x", AGENT) == "x"
+
+    async def test_of_an_event_has_a_token_too(self, runtime: Runtime) -> None:
+        inbox = await serve(runtime, "agent", echo, "t")
+        await runtime.publish_message("x", TopicId("t", "s"))
+        await until(lambda: len(inbox) == 1)
+
+        assert not inbox.only.ctx.cancellation_token.is_cancelled
+
+
+class TestAMessage:
+    async def test_that_is_cancelled_before_it_is_sent_is_not_handled(self, runtime: Runtime, settle: Settle) -> None:
+        token = CancellationToken()
+        inbox = await serve(runtime, "agent")
+        token.cancel()
+
+        with pytest.raises(asyncio.CancelledError):
+            await runtime.send_message("x", AGENT, cancellation_token=token)
+        await settle(runtime)
+        assert inbox.received == []
+
+    async def test_that_is_cancelled_before_it_is_published_is_not_handled(
+        self, runtime: Runtime, settle: Settle
+    ) -> None:
+        token = CancellationToken()
+        inbox = await serve(runtime, "agent", echo, "t")
+        token.cancel()
+
+        with pytest.raises(asyncio.CancelledError):
+            await runtime.publish_message("x", TopicId("t", "s"), cancellation_token=token)
+        await settle(runtime)
+        assert inbox.received == []
+
+    @pytest.mark.parametrize("how", ["token", "task"])
+    async def test_that_is_cancelled_while_its_agent_is_built_is_not_handled(
+        self, runtime: Runtime, settle: Settle, how: str
+    ) -> None:
+        gate, inbox, token = asyncio.Event(), Inbox(), CancellationToken()
+        building = 0
+
+        async def factory() -> Scripted:
+            nonlocal building
+            building += 1
+            await gate.wait()
+            return Scripted(echo, inbox)
+
+        await runtime.register_factory("agent", factory)
+        await serve(runtime, "elsewhere")
+        call = asyncio.create_task(runtime.send_message("cancelled", AGENT, cancellation_token=token))
+        other = asyncio.create_task(runtime.send_message("other", AGENT))
+        await until(lambda: building == 1)
+        if how == "token":
+            token.cancel()
+        else:
+            call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        # Over a network the handler's process hears of it a moment later, after what was sent before.
+        await runtime.send_message("x", AgentId("elsewhere", "e"))
+        gate.set()
+
+        assert await other == "other"
+        assert inbox.messages == ["other"]
+        await settle(runtime)
+
+    @pytest.mark.parametrize("how", ["token", "task"])
+    async def test_that_is_cancelled_while_it_waits_for_its_turn_is_not_handled(
+        self, make_runtime: MakeRuntime, settle: Settle, how: str
+    ) -> None:
+        runtime = make_runtime(concurrency="serial")
+        await runtime.start()
+        gate, token = Gate(), CancellationToken()
+        inbox = await serve(runtime, "agent", gate)
+        await serve(runtime, "elsewhere")
+        first = asyncio.create_task(runtime.send_message("first", AGENT))
+        await until(lambda: gate.entered == 1)
+        waiting = asyncio.create_task(runtime.send_message("waiting", AGENT, cancellation_token=token))
+        last = asyncio.create_task(runtime.send_message("last", AGENT))
+        # What was sent before has arrived when this is answered.
+        await runtime.send_message("x", AgentId("elsewhere", "e"))
+        if how == "token":
+            token.cancel()
+        else:
+            waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await runtime.send_message("x", AgentId("elsewhere", "e"))
+        gate.opened.set()
+
+        assert await asyncio.gather(first, last) == ["first", "last"]
+        assert inbox.messages == ["first", "last"]
+        await settle(runtime)
