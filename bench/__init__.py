@@ -1,0 +1,1 @@
+"""Hivewire and its peers side by side, in one run: `python -m bench --help`."""

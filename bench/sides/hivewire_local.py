@@ -1,0 +1,39 @@
+"""Hivewire's runtime within one process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from bench.addresses import Addresses
+from bench.load import MAX_CALLERS, TEXT, Call
+from hivewire import AgentId, MessageContext, RoutedAgent, SingleThreadedAgentRuntime, message_handler
+
+
+@dataclass
+class Echo:
+    text: str
+
+
+class EchoAgent(RoutedAgent):
+    @message_handler
+    async def on_echo(self, message: Echo, ctx: MessageContext) -> Echo:
+        return message
+
+
+@asynccontextmanager
+async def client(addresses: Addresses) -> AsyncIterator[Call]:
+    runtime = SingleThreadedAgentRuntime()
+    await EchoAgent.register(runtime, "echo", EchoAgent)
+    recipients = [AgentId("echo", f"caller-{number}") for number in range(MAX_CALLERS)]
+    runtime.start()
+
+    async def call(caller: int) -> None:
+        answer = await runtime.send_message(Echo(TEXT), recipients[caller])
+        assert answer.text == TEXT
+
+    try:
+        yield call
+    finally:
+        await runtime.stop()
