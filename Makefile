@@ -11,8 +11,9 @@ demo: $(VENV)/ready
 test: $(VENV)/ready
 	$(BIN)/pytest -n 4 --dist worksteal -m "not slow"
 
+# What `make test` leaves out because it takes longer.
 test-all: $(VENV)/ready
-	$(BIN)/pytest -n 4 --dist worksteal
+	$(BIN)/pytest -n 4 --dist worksteal -m slow
 
 # One test shows that a server which is too old is refused; without this server it is skipped.
 old-server: .tools/nats-2.12/bin/nats-server

@@ -426,7 +426,7 @@ async def test_row_24_cancelling_ends_the_call_at_once_and_reaches_the_handler(
 
 
 @pytest.mark.parametrize("by", ["token", "task"])
-async def test_row_24_a_cancelled_call_that_has_not_started_is_dropped(new_runtime: NewRuntime, by: str) -> None:
+async def test_row_24_and_51_a_cancelled_call_that_has_not_started_is_dropped(new_runtime: NewRuntime, by: str) -> None:
     gate = Gate()
     worker, caller = new_runtime(concurrency="serial"), new_runtime()
     await serve(worker, "agent", gate)

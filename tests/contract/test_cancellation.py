@@ -72,6 +72,17 @@ class TestTheCaller:
         assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError] * 5
         await until(lambda: watcher.seen == 5)
 
+    async def test_may_cancel_from_another_thread(self, runtime: Runtime) -> None:
+        watcher, token = Watcher(), CancellationToken()
+        await serve(runtime, "agent", watcher)
+        call = asyncio.create_task(runtime.send_message("x", AGENT, cancellation_token=token))
+        await until(lambda: watcher.entered == 1)
+        await asyncio.to_thread(token.cancel)
+
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await until(lambda: watcher.seen == 1)
+
     async def test_gets_its_answer_when_the_token_is_cancelled_afterwards(self, runtime: Runtime) -> None:
         token = CancellationToken()
         inbox = await serve(runtime, "agent")
@@ -128,6 +139,28 @@ class TestTheHandler:
         gate.opened.set()
 
         await until(lambda: finished == ["x"])
+
+    async def test_may_have_callbacks_that_use_the_token_or_fail(self, runtime: Runtime) -> None:
+        called: list[str] = []
+        watcher, token = Watcher(), CancellationToken()
+
+        async def with_callbacks(agent: Scripted, message: Any, ctx: MessageContext) -> None:
+            def fail() -> None:
+                called.append("failing")
+                raise ValueError("boom")
+
+            ctx.cancellation_token.add_callback(fail)
+            ctx.cancellation_token.add_callback(lambda: called.append(str(bool(ctx.cancellation_token.is_cancelled))))
+            ctx.cancellation_token.add_callback(ctx.cancellation_token.cancel)
+            await watcher(agent, message, ctx)
+
+        await serve(runtime, "agent", with_callbacks)
+        call = asyncio.create_task(runtime.send_message("x", AGENT, cancellation_token=token))
+        await until(lambda: watcher.entered == 1)
+        token.cancel()
+        await asyncio.wait([call])
+
+        await until(lambda: called == ["failing", "True"])
 
     async def test_passes_its_token_on_to_what_it_calls(self, runtime: Runtime) -> None:
         async def forward(agent: Scripted, message: Any, ctx: MessageContext) -> None:

@@ -248,6 +248,38 @@ class TestOneAtATime:
         async with asyncio.timeout(DEADLINE_S):
             assert await runtime.send_message(3, AGENT) == 8
 
+    async def test_a_task_that_outlives_its_handler_waits_its_turn_like_anybody(
+        self, make_runtime: MakeRuntime, cls: type[Scripted], options: dict[str, Any]
+    ) -> None:
+        tasks: list[asyncio.Task[Any]] = []
+        go_on = asyncio.Event()
+        gate = Gate()
+
+        async def leave_a_task(agent: Scripted, message: str, ctx: MessageContext) -> Any:
+            async def later() -> Any:
+                await go_on.wait()
+                return await agent.send_message("from the task", agent.id)
+
+            if message == "outer":
+                tasks.append(asyncio.create_task(later()))
+            elif message == "holding":
+                await gate(agent, message, ctx)
+            return message
+
+        runtime = await started(make_runtime, **options)
+        inbox = await register(runtime, cls, leave_a_task)
+        await runtime.send_message("outer", AGENT)
+        holding = asyncio.create_task(runtime.send_message("holding", AGENT))
+        await until(lambda: gate.entered == 1)
+        go_on.set()
+        # What was sent before has arrived when this is answered.
+        await runtime.send_message("x", AgentId("agent", "elsewhere"))
+        assert inbox.messages == ["outer", "holding", "x"]
+        gate.opened.set()
+
+        async with asyncio.timeout(DEADLINE_S):
+            assert await asyncio.gather(holding, *tasks) == ["holding", "from the task"]
+
     async def test_two_chains_that_wait_for_each_other_end_at_their_deadline(
         self, make_runtime: MakeRuntime, cls: type[Scripted], options: dict[str, Any]
     ) -> None:

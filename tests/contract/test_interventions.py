@@ -324,7 +324,7 @@ class TestReturningNone:
         runtime = await intercepted(make_runtime, Outcome(hook, None))
         inbox = await serve(runtime, "agent", echo, "t")
 
-        with pytest.warns(RuntimeWarning, match=f"{hook} returned None") if hook != "" else None:  # type: ignore[union-attr]
+        with pytest.warns(RuntimeWarning, match=f"{hook} returned None"):
             if hook == "on_publish":
                 await runtime.publish_message("x", TOPIC)
             else:

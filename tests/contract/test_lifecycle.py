@@ -11,6 +11,7 @@ from contract.support import (
     MakeRuntime,
     Runtime,
     Scripted,
+    Settle,
     echo,
     ignore,
     only_local,
@@ -20,6 +21,7 @@ from contract.support import (
 )
 from hivewire import (
     AgentId,
+    AgentNotFoundError,
     AgentRuntime,
     DefaultInterventionHandler,
     DropMessage,
@@ -27,6 +29,7 @@ from hivewire import (
     NatsAgentRuntime,
     RuntimeStateError,
     TopicId,
+    UndeliverableException,
 )
 
 AGENT = AgentId("agent", "k")
@@ -121,9 +124,10 @@ class TestStop:
     ) -> None:
         runtime = make_runtime(drain_timeout=0.2)
         await runtime.start()
-        await serve(runtime, "agent", Gate())
+        gate = Gate()
+        await serve(runtime, "agent", gate)
         call = asyncio.create_task(runtime.send_message("x", AGENT))
-        await until(lambda: not call.done())
+        await until(lambda: gate.entered == 1)
         await runtime.stop()
 
         with pytest.raises(RuntimeStateError):
@@ -137,6 +141,27 @@ class TestStop:
         await serve(runtime, "agent", stop)
         async with asyncio.timeout(DEADLINE_S):
             assert await runtime.send_message("x", AGENT) == "stopped"
+
+    async def test_a_handler_that_sends_while_the_runtime_stops_is_left_waiting_by_nobody(
+        self, runtime: Runtime
+    ) -> None:
+        gate = Gate()
+
+        async def wait_and_ask(agent: Scripted, message: Any, ctx: MessageContext) -> Any:
+            await gate(agent, message, ctx)
+            return await agent.send_message(message, AgentId("other", "o"))
+
+        await serve(runtime, "agent", wait_and_ask)
+        await serve(runtime, "other")
+        call = asyncio.create_task(runtime.send_message("x", AGENT))
+        await until(lambda: gate.entered == 1)
+        stopping = asyncio.create_task(runtime.stop())
+        await asyncio.wait([stopping], timeout=0.05)
+        gate.opened.set()
+        async with asyncio.timeout(DEADLINE_S):
+            await stopping
+            with pytest.raises((RuntimeStateError, UndeliverableException)):
+                await call
 
     @only_nats
     async def test_messages_after_it_are_refused(self, runtime: Runtime) -> None:
@@ -232,6 +257,15 @@ class TestStopWhenIdle:
         async with asyncio.timeout(DEADLINE_S):
             await runtime.stop_when_idle()
 
+    async def test_a_handler_may_ask_for_it(self, runtime: Runtime) -> None:
+        async def stop(agent: Scripted, message: Any, ctx: MessageContext) -> str:
+            await agent.runtime.stop_when_idle()  # type: ignore[attr-defined]
+            return "stopped"
+
+        await serve(runtime, "agent", stop)
+        async with asyncio.timeout(DEADLINE_S):
+            assert await runtime.send_message("x", AGENT) == "stopped"
+
     async def test_a_call_that_runs_is_answered(self, runtime: Runtime) -> None:
         gate = Gate()
         await serve(runtime, "agent", gate)
@@ -311,6 +345,40 @@ class TestClose:
         await runtime.close()
 
         assert agent.closed == 1
+
+
+async def test_two_runtimes_do_not_meet(make_runtime: MakeRuntime, settle: Settle) -> None:
+    one, other = make_runtime(), make_runtime()
+    for runtime in (one, other):
+        await runtime.start()
+    inbox = await serve(one, "agent", ignore, "t")
+
+    with pytest.raises(AgentNotFoundError):
+        await other.send_message("x", AGENT, timeout=0.3)
+    await other.publish_message("x", TOPIC)
+    for runtime in (one, other):
+        await settle(runtime)
+    assert inbox.received == []
+    assert other.unrouted_messages_count == 1
+
+
+async def test_an_agent_of_one_runtime_may_call_one_of_another(make_runtime: MakeRuntime) -> None:
+    one, other = (make_runtime(concurrency="serial") for _ in range(2))
+
+    async def ask_the_other(agent: Scripted, message: Any, ctx: MessageContext) -> Any:
+        return await other.send_message(message, AGENT, sender=agent.id)
+
+    async def ask_back(agent: Scripted, message: Any, ctx: MessageContext) -> Any:
+        return await one.send_message(message, AgentId("last", "l"))
+
+    await serve(one, "agent", ask_the_other)
+    await serve(other, "agent", ask_back)
+    await serve(one, "last")
+    for runtime in (one, other):
+        await runtime.start()
+
+    async with asyncio.timeout(DEADLINE_S):
+        assert await one.send_message("x", AGENT) == "x"
 
 
 @only_local

@@ -1,12 +1,14 @@
 """Messages through their serializers. The local runtime does it here too, so that both meet the same bytes."""
 
 import datetime
+import decimal
 import enum
 import json
 import math
+import pathlib
 import uuid
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 import pytest
@@ -97,6 +99,9 @@ class Everything:
     names: set[str]
     pairs: tuple[int, ...]
     table: dict[str, list[int]]
+    by_number: dict[int, str]
+    price: decimal.Decimal
+    path: pathlib.PurePosixPath
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +121,30 @@ class Derived(Base):
 
 
 @dataclass
-class Holder:
-    base: Base
+class Twin:
+    name: str
+
+
+@dataclass
+class OtherTwin:
+    name: str
+
+
+@dataclass
+class Twins:
+    one: Twin | OtherTwin
+    many: list[Twin | OtherTwin]
+
+
+@dataclass
+class Computed:
+    value: int
+    scale: InitVar[int] = 1
+    double: int = field(init=False, default=0)
+
+    def __post_init__(self, scale: int) -> None:
+        self.value *= scale
+        self.double = 2 * self.value
 
 
 @dataclass
@@ -147,6 +174,18 @@ class Person(BaseModel):
 
 class Empty(BaseModel):
     pass
+
+
+class Aliased(BaseModel):
+    value: int = Field(alias="v")
+
+
+class Open(BaseModel, extra="allow"):
+    value: int
+
+
+class Wrapped(BaseModel, Generic[T]):
+    content: T
 
 
 @dataclass
@@ -182,6 +221,9 @@ EVERYTHING = Everything(
     names={"a", "b"},
     pairs=(1, 2, 3),
     table={"": [1], "x": []},
+    by_number={1: "a", -2: "b"},
+    price=decimal.Decimal("1.10"),
+    path=pathlib.PurePosixPath("/a b"),
 )
 PERSON = Person(
     name="Ann",
@@ -223,9 +265,14 @@ MESSAGES: list[Any] = [
     EVERYTHING,
     Frozen(value=1, leaf=Leaf("a")),
     Derived(1, 2),
+    Twins(OtherTwin("a"), [Twin("b"), OtherTwin("b")]),
+    Computed(2, scale=3),
     PERSON,
     Person(name="Bob"),
     Empty(),
+    Aliased(v=1),
+    Open(value=1, other="x"),
+    Wrapped[int](content=1),
     WithModel(person=PERSON, people={"b": Person(name="Bob")}),
     wrappers_pb2.StringValue(value="ünicode 🐝"),
     wrappers_pb2.BytesValue(value=b"\x00\xff"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+from dataclasses import dataclass
 
 from hivewire.cli.connection import checked_subjects
 from hivewire.cli.errors import CommandError, UsageError, UserCodeError
@@ -52,35 +53,51 @@ def run(
     place = Target.parse(target)
     setup = place.load()
     _log_to_stderr(log_level)
-    asyncio.run(_serve(NatsAgentRuntime(url, instance_id=instance_id or None, **options), setup, place))
+    runtime = NatsAgentRuntime(url, instance_id=instance_id or None, **options)
+    service = _Service(runtime=runtime, setup=setup, place=place, is_embedded=url == "embedded", log_level=log_level)
+    asyncio.run(service.serve())
 
 
-async def _serve(runtime: NatsAgentRuntime, setup: Setup, place: Target) -> None:
-    with stop_signal() as signalled:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Service:
+    """A runtime with the agents that a setup function registers."""
+
+    runtime: NatsAgentRuntime
+    setup: Setup
+    place: Target
+    is_embedded: bool
+    log_level: str
+
+    async def serve(self) -> None:
+        """Serve until a signal comes or the runtime stops by itself."""
+        with stop_signal() as signalled:
+            try:
+                await first_of(self._start(), signalled.wait())
+                if not signalled.is_set():
+                    log.info("%s is served: %r", self.place, self.runtime)
+                    await first_of(self.runtime.wait_until_stopped(), signalled.wait())
+                if signalled.is_set():
+                    log.info("%s drains", self.place)
+            finally:
+                await self.runtime.stop()
+
+    async def _start(self) -> None:
+        await self.runtime.connect()
+        logging.getLogger("hivewire").setLevel(_level_number(self.log_level))
+        if self.is_embedded:
+            log.info("the embedded broker runs at %s", self.runtime.broker_url)
         try:
-            await first_of(_start(runtime, setup, place), signalled.wait())
-            if not signalled.is_set():
-                log.info("%s is served: %r", place, runtime)
-                await first_of(runtime.wait_until_stopped(), signalled.wait())
-                log.info("%s drains", place)
-        finally:
-            await runtime.stop()
-
-
-async def _start(runtime: NatsAgentRuntime, setup: Setup, place: Target) -> None:
-    await runtime.connect()
-    try:
-        registering = setup(runtime)
-        if inspect.isawaitable(registering):
-            await registering
-    except Exception as error:
-        raise UserCodeError(f"{place} raised {type(error).__name__}: {error}") from error
-    try:
-        await runtime.start()
-    except RuntimeStateError as error:
-        raise CommandError(
-            f"{place}: the runtime can't be started ({error}): leave the start to `hivewire run`"
-        ) from error
+            registering = self.setup(self.runtime)
+            if inspect.isawaitable(registering):
+                await registering
+        except Exception as error:
+            raise UserCodeError(f"{self.place} raised {type(error).__name__}: {error}") from error
+        try:
+            await self.runtime.start()
+        except RuntimeStateError as error:
+            raise CommandError(
+                f"{self.place}: the runtime can't be started ({error}): leave the start to `hivewire run`"
+            ) from error
 
 
 def _address(url: str) -> str:
@@ -95,7 +112,14 @@ def _address(url: str) -> str:
 
 
 def _log_to_stderr(level: str) -> None:
-    """Show the log of Hivewire, unless the user's module has set up logging itself."""
+    """Show the log of Hivewire, unless the user's module has set up logging itself.
+
+    Until it is connected only warnings are shown: a server that is not there is told once, by the error.
+    """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # Not the root logger's level: that would also turn on the log of every message.
-    logging.getLogger("hivewire").setLevel(level.upper())
+    logging.getLogger("hivewire").setLevel(max(logging.WARNING, _level_number(level)))
+
+
+def _level_number(level: str) -> int:
+    return logging.getLevelNamesMapping()[level.upper()]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 from urllib.parse import urlsplit
@@ -190,8 +190,7 @@ class Connection:
         self._last_error = None
         try:
             # The library tries for ever; at the start a wrong address should be told soon.
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await client.connect(**options)
+            await _within(CONNECT_TIMEOUT_S, client.connect(**options))
         except (TimeoutError, NatsError, OSError) as error:
             reason = self._last_error or error
             await client.close_safely()
@@ -322,7 +321,7 @@ class BrokerSubscription:
 
 class _Client(Client):
     """The library's client, which reads the headers of every message in half the time, sends no password in the clear
-    where TLS was asked for, and can be closed in every state."""
+    where TLS was asked for, pings after what it was to send before, and can be closed in every state."""
 
     async def close_safely(self) -> None:
         # Before its first attempt to connect it has nothing to close, and fails.
@@ -331,6 +330,14 @@ class _Client(Client):
                 await self.close()
             except OSError as error:
                 log.debug("closing a connection that broke: %s", error)
+
+    async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
+        # The library writes the ping past what waits in its buffer: a flush would miss the subscriptions before it.
+        if self._pending and self._transport is not None:
+            self._transport.writelines(self._pending)
+            self._pending = []
+            self._pending_data_size = 0
+        await super()._send_ping(future)
 
     def _connect_command(self) -> bytes:
         server = self._current_server
@@ -346,6 +353,20 @@ class _Client(Client):
             if colon:
                 headers[name.strip()] = value.strip()
         return headers
+
+
+async def _within(timeout_s: float, work: Coroutine[Any, Any, None]) -> None:
+    """Run what may swallow a cancellation, and so outlive `asyncio.timeout`, for so long at the most."""
+    task = asyncio.create_task(work, name="hivewire: connect")
+    try:
+        await asyncio.wait([task], timeout=timeout_s)
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=0.1)
+    if task.cancelled():
+        raise TimeoutError(f"no answer within {timeout_s:g} s")
+    task.result()
 
 
 def checked_url(url: str) -> str:

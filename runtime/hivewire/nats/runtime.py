@@ -208,14 +208,16 @@ class NatsAgentRuntime(AgentHost):
     async def stop_when_idle(self) -> None:
         """Stop once nothing runs in this process and no event waits that is its to handle.
 
+        Called from a handler it returns at once, because that handler is part of what is waited for.
+
         Raises:
             RuntimeStateError: it is not started.
         """
         self._expect("started")
-        # What waits at the broker can only be asked for.
-        while not await self._is_idle():  # noqa: ASYNC110
-            await asyncio.sleep(_IDLE_POLL_S)
-        await self.stop()
+        if MessageHandlerContext.current() is None:
+            await self._stop_once_idle()
+        else:
+            self._tasks.start(self._stop_once_idle(), name="hivewire: stop when idle")
 
     async def stop_when_signal(self, signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)) -> None:
         """Wait for one of these signals, then stop."""
@@ -533,6 +535,12 @@ class NatsAgentRuntime(AgentHost):
     def _expect(self, state: str) -> None:
         if self._state != state:
             raise RuntimeStateError(f"The runtime is {self._state}, and this needs one that is {state}")
+
+    async def _stop_once_idle(self) -> None:
+        # What waits at the broker can only be asked for.
+        while not await self._is_idle():  # noqa: ASYNC110
+            await asyncio.sleep(_IDLE_POLL_S)
+        await self.stop()
 
     async def _is_idle(self) -> bool:
         outgoing = self._outgoing

@@ -202,4 +202,4 @@ class _SharedReader:
         self.level = False
         changed = [shard.on_message(message) for shard in self.members]
         if any(changed):
-            self._reader.remake()
+            self._reader.change_filters()

@@ -27,6 +27,7 @@ PULL_BATCH = 100
 PULL_EXPIRES_S = 30.0
 HEARTBEAT_S = 2.0
 _SHORT_LIFE_S = 0.1
+_OTHER_FILTERS = "other filters"
 _SILENCE_S = HEARTBEAT_S * 2.2
 _INACTIVE_THRESHOLD_S = 30.0
 _NANOSECONDS = 1_000_000_000
@@ -97,7 +98,8 @@ class StreamReader:
                     await self._read_with_one_consumer()
                     log.debug("reader of %s is made anew: %s", self._stream, self._why_broken)
                     lived = asyncio.get_running_loop().time() - begun
-                    pause = 0.0 if lived > _SHORT_LIFE_S else min(max(pause * 2, 0.005), 0.25)
+                    at_once = lived > _SHORT_LIFE_S or self._why_broken == _OTHER_FILTERS
+                    pause = 0.0 if at_once else min(max(pause * 2, 0.005), 0.25)
                 except (JetStreamError, BrokerUnavailableError) as error:
                     log.warning("reader of %s: %s", self._stream, error)
                     pause = min(max(pause * 2, 0.05), 2.0)
@@ -114,6 +116,10 @@ class StreamReader:
     def remake(self) -> None:
         """Drop what is fetched but not handed over, and go on with a new consumer."""
         self._break("asked to")
+
+    def change_filters(self) -> None:
+        """Do the same without a pause, however often: other filters hold from here on."""
+        self._break(_OTHER_FILTERS)
 
     async def is_drained(self) -> bool:
         """Ask the server whether everything that matches is handed over."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hivewire.cli.app import run
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 
 AGENTS = '''
 import asyncio

@@ -9,7 +9,7 @@ from pathlib import Path
 import pydantic
 import pytest
 
-from broker.cli.commands import CommandLine, Started, eventually, is_running
+from broker.cli.commands import CommandLine, eventually, is_running
 from broker.cli.test_dev import children_of
 
 SOURCES = {
@@ -23,7 +23,7 @@ SOURCES = {
 }
 
 
-MANY_FILES = Path(pydantic.__file__).parents[1]
+MANY_FILES = [str(Path(pydantic.__file__).parents[1]), "--limit", "250"]
 """So many that a demo does not end by itself meanwhile."""
 
 
@@ -37,12 +37,8 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def demo(cli: CommandLine, folder: Path) -> Started:
-    return cli.start("demo", str(folder))
-
-
 def test_every_file_is_reviewed_once_and_the_report_and_the_numbers_are_shown(cli: CommandLine, folder: Path) -> None:
-    started = demo(cli, folder)
+    started = cli.start("demo", str(folder))
     assert started.ends() == 0, started.output
     shown = started.output
     assert f"Four processes review 5 Python files in {folder}." in shown
@@ -81,7 +77,7 @@ def test_a_path_without_python_files_is_one_line(cli: CommandLine) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_nothing_is_left_running_however_it_ends(cli: CommandLine, number: signal.Signals) -> None:
-    started = demo(cli, MANY_FILES)
+    started = cli.start("demo", *MANY_FILES)
     started.shows("files reviewed")
     processes = children_of(started.pid)
     processes += [grandchild for child in processes for grandchild in children_of(child)]
@@ -94,7 +90,7 @@ def test_nothing_is_left_running_however_it_ends(cli: CommandLine, number: signa
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_end_of_one_of_its_processes_is_told(cli: CommandLine) -> None:
-    started = demo(cli, MANY_FILES)
+    started = cli.start("demo", *MANY_FILES)
     started.shows("files reviewed")
     reviewer = next(
         child for child in children_of(started.pid) if b"reviewer" in Path(f"/proc/{child}/cmdline").read_bytes()

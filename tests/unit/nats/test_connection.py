@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from nats.aio.client import Client
 
@@ -25,3 +27,26 @@ def test_headers_are_read_as_the_library_reads_them(raw: bytes) -> None:
 
 def test_the_library_calls_the_own_reading_of_headers() -> None:
     assert "_parse_header_lines" in vars(Client)
+
+
+class _Wire:
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def writelines(self, data: list[bytes]) -> None:
+        self.written += data
+
+
+async def test_a_ping_is_sent_after_what_was_to_be_sent_before_it() -> None:
+    client = _Client()
+    client._transport = wire = _Wire()
+    client._flush_queue = asyncio.Queue()
+    client._pending = [b"SUB a  1\r\n"]
+    client._pongs = []
+    await client._send_ping()
+    assert wire.written == [b"SUB a  1\r\n", b"PING\r\n"]

@@ -32,7 +32,7 @@ PROCESSES = {
 }
 """The label of each process, and the setup function that it runs."""
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 REVIEW_TIMEOUT_S = 300.0
 STALL_TIMEOUT_S = 20.0
 _STOP_TIMEOUT_S = 5.0
