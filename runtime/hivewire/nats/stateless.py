@@ -26,6 +26,9 @@ log = logging.getLogger("hivewire.stateless")
 WINDOW = 100
 """Events that this process has taken and not finished, at the most."""
 
+LEAVE_S = 0.3
+"""How long a process that leaves takes the events that it had asked for."""
+
 PROGRESS_EVERY_S = 10.0
 """A third of the consumer's acknowledgement wait: a long turn is not given to somebody else."""
 
@@ -71,11 +74,12 @@ class StatelessType:
         self._tasks.start(self._report_progress(), name=f"hivewire: progress {self.agent_type}")
 
     async def stop(self) -> None:
-        """Take no further work. Events that were taken and not begun go to another process."""
-        if self._reading is not None:
-            self._reading.cancel()
+        """Take no further work; returns when all that was asked for has come and runs."""
         if self._subscription is not None:
             await self._subscription.drain()
+        if self._reading is not None:
+            self._reader.finish(LEAVE_S)
+            await asyncio.wait([self._reading])
 
     async def is_drained(self) -> bool:
         return not self._unfinished and await self._reader.is_drained() and not self._unfinished
@@ -101,6 +105,9 @@ class StatelessType:
             if incoming is not None:
                 await self._events.serve(incoming, message.sequence)
             await self._acknowledge(message.reply, b"+ACK")
+        except asyncio.CancelledError:
+            await self._acknowledge(message.reply, b"-NAK")
+            raise
         finally:
             self._unfinished.discard(message.reply)
             self._reader.wake()

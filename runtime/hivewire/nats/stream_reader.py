@@ -27,10 +27,10 @@ PULL_BATCH = 100
 PULL_EXPIRES_S = 30.0
 HEARTBEAT_S = 2.0
 _SHORT_LIFE_S = 0.1
-_OTHER_FILTERS = "other filters"
 _SILENCE_S = HEARTBEAT_S * 2.2
 _INACTIVE_THRESHOLD_S = 30.0
 _NANOSECONDS = 1_000_000_000
+_OTHER_FILTERS = "other filters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +85,15 @@ class StreamReader:
         self._outstanding = 0
         self._next_number = 1
         self._heard_at = 0.0
+        self._finish_by: float | None = None
         self._subscription: BrokerSubscription | None = None
 
     async def run(self) -> None:
-        """Read until cancelled."""
+        """Read until cancelled, or finished."""
         self._broker.on_reconnect.append(self._on_reconnect)
         pause = 0.0
         try:
-            while True:
+            while self._finish_by is None:
                 begun = asyncio.get_running_loop().time()
                 try:
                     await self._read_with_one_consumer()
@@ -111,6 +112,11 @@ class StreamReader:
 
     def wake(self) -> None:
         """Look at the room again."""
+        self._wake.set()
+
+    def finish(self, within_s: float) -> None:
+        """Fetch no more: `run` returns once what the server had promised is handed over, or when the time is up."""
+        self._finish_by = asyncio.get_running_loop().time() + within_s
         self._wake.set()
 
     def remake(self) -> None:
@@ -147,15 +153,19 @@ class StreamReader:
                 self._on_made(int(made.get("num_pending", 0)))
         loop = asyncio.get_running_loop()
         self._heard_at = loop.time()
-        while not self._why_broken:
+        while not self._why_broken and not self._is_finished(loop.time()):
             self._wake.clear()
             await self._pull(name, inbox)
+            until = self._heard_at + _SILENCE_S if self._outstanding else None
             try:
-                async with asyncio.timeout_at(self._heard_at + _SILENCE_S if self._outstanding else None):
+                async with asyncio.timeout_at(until if self._finish_by is None else self._finish_by):
                     await self._wake.wait()
             except TimeoutError:
                 if loop.time() - self._heard_at >= _SILENCE_S:
                     self._break("no heartbeat")
+
+    def _is_finished(self, now: float) -> bool:
+        return self._finish_by is not None and (self._outstanding <= 0 or now >= self._finish_by)
 
     def _consumer(self, name: str) -> dict[str, Any]:
         start = self._start()
@@ -177,7 +187,7 @@ class StreamReader:
 
     async def _pull(self, name: str, inbox: str) -> None:
         room = min(self._room() - self._outstanding, PULL_BATCH)
-        if room <= 0 or self._outstanding > PULL_BATCH // 2:
+        if self._finish_by is not None or room <= 0 or self._outstanding > PULL_BATCH // 2:
             return
         self._outstanding += room
         self._heard_at = asyncio.get_running_loop().time()
@@ -189,7 +199,7 @@ class StreamReader:
         await self._broker.publish(f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{name}", body, reply=inbox)
 
     async def _on_inbox(self, message: Msg) -> None:
-        if self._why_broken:
+        if self._why_broken and self._durable is None:
             return
         self._heard_at = asyncio.get_running_loop().time()
         headers = message.headers or {}
@@ -230,4 +240,8 @@ class StreamReader:
     async def _stop_listening(self) -> None:
         if self._subscription is not None:
             subscription, self._subscription = self._subscription, None
-            await subscription.unsubscribe()
+            # What a shared consumer has sent here, it sends to nobody else until the acknowledgement is overdue.
+            if self._durable is not None and self._broker.connected.is_set():
+                await subscription.drain()
+            else:
+                await subscription.unsubscribe()
