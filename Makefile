@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all old-server check bench lock clean
+.PHONY: demo test test-all soak old-server check bench lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/hivewire demo
@@ -11,9 +11,14 @@ demo: $(VENV)/ready
 test: $(VENV)/ready
 	$(BIN)/pytest -n 4 --dist worksteal -m "not slow"
 
-# What `make test` leaves out because it takes longer.
+# What `make test` leaves out because it takes longer. Chaos runs measure how long things stand still, so they run alone.
 test-all: $(VENV)/ready
-	$(BIN)/pytest -n 4 --dist worksteal -m slow
+	$(BIN)/pytest -n 2 --dist worksteal -m "slow and not chaos"
+	$(BIN)/pytest -n 1 -m "slow and chaos"
+
+# 20 minutes of workers that join and leave under load. `python -m soak --minutes N` does it for less.
+soak: $(VENV)/ready
+	$(BIN)/python -m soak
 
 # One test shows that a server which is too old is refused; without this server it is skipped.
 old-server: .tools/nats-2.12/bin/nats-server

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hivewire.agents.closure import ClosureAgent, ClosureContext
     from hivewire.agents.handlers import event, message_handler, rpc
     from hivewire.agents.proxy import AgentProxy
+    from hivewire.agents.retries import RetryPolicy
     from hivewire.agents.routed import RoutedAgent
     from hivewire.agents.stateless import stateless_worker
     from hivewire.distributed import KvStore, NatsAgentRuntime, create_distributed_runtime
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         StateConflictError,
         SubscriptionNotFoundError,
         UndeliverableException,
+        UnsupportedFormatError,
         WorkerLostError,
         register_exception,
     )
@@ -139,6 +141,7 @@ __all__ = [
     "ProtobufMessageSerializer",
     "PydanticJsonMessageSerializer",
     "RemoteAgentError",
+    "RetryPolicy",
     "RoutedAgent",
     "RpcCall",
     "RuntimeStateError",
@@ -153,6 +156,7 @@ __all__ = [
     "TypeSubscription",
     "UndeliverableException",
     "UnknownPayload",
+    "UnsupportedFormatError",
     "WorkerLostError",
     "__version__",
     "create_distributed_runtime",
@@ -189,6 +193,7 @@ _NAMES = {
         "rpc",
     ),
     "hivewire.agents.proxy": ("AgentProxy",),
+    "hivewire.agents.retries": ("RetryPolicy",),
     "hivewire.agents.routed": ("RoutedAgent",),
     "hivewire.agents.stateless": ("stateless_worker",),
     "hivewire.distributed": (
@@ -213,6 +218,7 @@ _NAMES = {
         "StateConflictError",
         "SubscriptionNotFoundError",
         "UndeliverableException",
+        "UnsupportedFormatError",
         "WorkerLostError",
         "register_exception",
     ),

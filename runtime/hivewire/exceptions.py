@@ -26,6 +26,7 @@ __all__ = [
     "StateConflictError",
     "SubscriptionNotFoundError",
     "UndeliverableException",
+    "UnsupportedFormatError",
     "WorkerLostError",
     "register_exception",
     "registered_exception",
@@ -95,6 +96,10 @@ class SerializationError(HivewireError, ValueError):
 
 class StateConflictError(HivewireError):
     """Another activation of the agent wrote newer state."""
+
+
+class UnsupportedFormatError(HivewireError, ValueError):
+    """A newer version of Hivewire wrote a record or a message. It is left as it is."""
 
 
 class SubscriptionNotFoundError(HivewireError, LookupError, ValueError):

@@ -12,18 +12,22 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from broker.conftest import NewRuntime
-from broker.scripted import Gate, Number, Scripted, agent_at, serve, until
+from broker.processes import TOPIC_TYPE, AgentProcesses, Note
+from broker.scripted import Counter, Gate, Number, Scripted, agent_at, serve, until
+from broker.stored import dead_letters
 from hivewire import (
     AgentId,
     DefaultTopicId,
     MessageContext,
     MessageHandlerContext,
+    RetryPolicy,
     TopicId,
     TypePrefixSubscription,
     TypeSubscription,
     UndeliverableException,
     handles,
 )
+from hivewire.nats.parking import KEY_WINDOW
 from hivewire.nats.subjects import Subjects
 
 TOPIC = TopicId("t", "k")
@@ -41,6 +45,19 @@ async def test_row_20_an_event_waits_for_a_worker_that_is_down(new_runtime: NewR
     await second.start()
     agent = await agent_at(second, "agent")
     await until(lambda: agent.seen == ["stored"])
+
+
+async def test_row_20_events_wait_while_every_worker_is_dead(
+    new_runtime: NewRuntime, processes: AgentProcesses
+) -> None:
+    (killed,) = await processes.start()
+    publisher = await new_runtime().connect()
+    killed.kill()
+    for number in range(20):
+        await publisher.publish_message(Note(number), TopicId(TOPIC_TYPE, f"k{number}"))
+    await processes.start()
+    await processes.journal.reaches(20)
+    assert processes.journal.numbers("event") == list(range(20))
 
 
 async def test_row_21_an_event_without_sender_has_no_sender(new_runtime: NewRuntime) -> None:
@@ -94,6 +111,37 @@ async def test_row_23_and_47_a_recipient_that_cannot_be_built_takes_nothing_from
     await until(lambda: first.seen == last.seen == [0, 1, 2])
 
 
+async def test_row_23_a_recipient_that_cannot_be_built_is_tried_again_and_then_its_events_are_dead_letters(
+    new_runtime: NewRuntime, client: Client, namespace: str
+) -> None:
+    class Impatient(Scripted):
+        retry_policy = RetryPolicy(attempts=3, first_delay_s=0.05)
+
+    tried = 0
+
+    def cannot() -> Impatient:
+        nonlocal tried
+        tried += 1
+        raise ValueError("boom")
+
+    worker = new_runtime()
+    await Impatient.register(worker, "broken", cannot)
+    await worker.add_subscription(TypeSubscription("t", "broken"))
+    await serve(worker, "other")
+    await worker.start()
+    for number in range(3):
+        await worker.publish_message(number, TOPIC)
+    letters = await dead_letters(client, namespace, at_least=3)
+    other = await agent_at(worker, "other")
+    await until(lambda: other.seen == [0, 1, 2])
+    assert sorted(letter.payload for letter in letters) == [b"0", b"1", b"2"]
+    assert {(letter.agent, letter.error, letter.message, letter.attempts) for letter in letters} == {
+        (AgentId("broken", "k"), "ValueError", "boom", 3)
+    }
+    assert tried == 9
+    assert all("in cannot" in letter.traceback for letter in letters)
+
+
 async def test_row_25_the_message_id_of_the_publisher_reaches_the_handler(new_runtime: NewRuntime) -> None:
     worker, publisher = new_runtime(), new_runtime()
     await serve(worker, "agent")
@@ -107,6 +155,29 @@ async def test_row_25_the_message_id_of_the_publisher_reaches_the_handler(new_ru
     assert agent.contexts[1].message_id
 
 
+@pytest.mark.parametrize("cls", [Scripted, Counter])
+async def test_row_25_the_message_id_is_the_same_in_each_attempt_and_in_the_dead_letter(
+    cls: type[Scripted], new_runtime: NewRuntime, client: Client, namespace: str
+) -> None:
+    ids: list[str] = []
+
+    async def fail(agent: Scripted, message: Any, ctx: MessageContext) -> None:
+        ids.append(ctx.message_id)
+        raise ValueError("boom")
+
+    class Impatient(cls):  # type: ignore[misc, valid-type]
+        retry_policy = RetryPolicy(attempts=3, first_delay_s=0.05)
+
+    worker = new_runtime()
+    await Impatient.register(worker, "agent", lambda: Impatient(fail))
+    await worker.add_subscription(TypeSubscription("t", "agent"))
+    await worker.start()
+    await worker.publish_message("hello", TOPIC, message_id="order-7")
+    (letter,) = await dead_letters(client, namespace, at_least=1)
+    assert ids == ["order-7"] * 3
+    assert letter.headers["ce-id"] == "order-7"
+
+
 async def test_row_30_a_slow_consumer_holds_a_bounded_number_of_events_and_its_lag_is_known(
     new_runtime: NewRuntime, client: Client, namespace: str
 ) -> None:
@@ -116,12 +187,14 @@ async def test_row_30_a_slow_consumer_holds_a_bounded_number_of_events_and_its_l
     await worker.start()
     await publisher.connect()
     await asyncio.gather(*(publisher.publish_message(number, TOPIC) for number in range(1_000)))
-    await until(lambda: gate.entered == 256)
+    # The rest of the one key waits in the stream.
+    await until(lambda: gate.entered == KEY_WINDOW)
     agent = await agent_at(worker, "agent")
     subjects = Subjects(namespace)
     positions = await client.jetstream().key_value(subjects.positions_bucket)
     gate.opened.set()
     await until(lambda: len(agent.seen) == 1_000)
+    assert gate.most <= KEY_WINDOW
     records = [json.loads((await positions.get(key)).value or b"") for key in await positions.keys()]
     assert sum(record["lag"] for record in records) <= 1_000
     assert sorted(agent.seen) == list(range(1_000))
@@ -238,9 +311,13 @@ async def test_row_48_idle_means_that_the_slow_handler_is_done_too(new_runtime: 
     async def fail(agent: Scripted, message: Any, ctx: MessageContext) -> None:
         raise ValueError("boom")
 
+    class Final(Scripted):
+        retry_policy = RetryPolicy(attempts=1)
+
     gate = Gate()
     runtime = new_runtime()
-    await serve(runtime, "fast", fail)
+    await Final.register(runtime, "fast", lambda: Final(fail))
+    await runtime.add_subscription(TypeSubscription("t", "fast"))
     await serve(runtime, "slow", gate)
     await runtime.start()
     await runtime.publish_message("hello", TOPIC)

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from nats.aio.client import Client
 
 from broker.conftest import NewRuntime
 from broker.processes import TYPE, AgentProcesses, Ask
-from broker.scripted import Gate, Scripted, agent_at, serve, until
+from broker.scripted import Counter, Gate, Scripted, agent_at, serve, until
 from hivewire import (
     AgentId,
     MessageContext,
@@ -102,24 +101,6 @@ async def test_row_19_what_is_registered_before_start_is_there_after_it(new_runt
     assert agent.seen == ["call", "exact", "prefix"]
 
 
-class Counter(Scripted):
-    """Counts its messages."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    async def on_message_impl(self, message: Any, ctx: MessageContext) -> int:
-        self.count += 1
-        return self.count
-
-    async def save_state(self) -> Mapping[str, Any]:
-        return {"count": self.count}
-
-    async def load_state(self, state: Mapping[str, Any]) -> None:
-        self.count = state["count"]
-
-
 async def test_row_26_an_agent_of_another_process_is_described_and_gives_and_takes_its_state(
     new_runtime: NewRuntime,
 ) -> None:
@@ -136,6 +117,16 @@ async def test_row_26_an_agent_of_another_process_is_described_and_gives_and_tak
     assert await other.send_message("hello", agent) == 42
     assert await other.get("counter", "fresh", lazy=False) == AgentId("counter", "fresh")
     assert await worker.save_state() == {"counter/a b/c": {"count": 42}, "counter/fresh": {"count": 0}}
+    # It was given to the agent, wherever it goes on.
+    successor = new_runtime()
+    await Counter.register(successor, "counter", Counter)
+    await successor.start()
+    await worker.stop()
+    assert await other.agent_save_state(agent) == {"count": 42}
+    await other.load_state({"counter/a b/c": {"count": 7}, "unknown/k": {"count": 7}})
+    assert await other.agent_save_state(agent) == {"count": 42}, "types that a process does not register are ignored"
+    await successor.load_state({"counter/a b/c": {"count": 7}})
+    assert await other.send_message("hello", agent) == 8
 
 
 async def test_row_27_each_agent_is_closed_once_after_its_last_answer(new_runtime: NewRuntime) -> None:
@@ -155,6 +146,23 @@ async def test_row_27_each_agent_is_closed_once_after_its_last_answer(new_runtim
     assert await call == "hello"
     await stopping
     assert (agent.closed, idle.closed) == (1, 1)
+
+
+async def test_row_27_an_agent_that_was_passivated_is_not_closed_again(new_runtime: NewRuntime) -> None:
+    agents: dict[str, Scripted] = {}
+
+    async def note(agent: Scripted, message: Any, ctx: MessageContext) -> None:
+        agents[agent.id.key] = agent
+
+    worker, caller = new_runtime(max_agents=2), new_runtime()
+    await serve(worker, "agent", note)
+    await worker.start()
+    await caller.connect()
+    for number in range(6):
+        await caller.send_message("hello", AgentId("agent", f"k{number}"))
+    await until(lambda: sum(agent.closed for agent in agents.values()) == 4)
+    await worker.stop()
+    assert [agents[f"k{number}"].closed for number in range(6)] == [1] * 6
 
 
 async def test_row_28_unknown_subscriptions_and_kinds_are_errors_that_say_so(new_runtime: NewRuntime) -> None:

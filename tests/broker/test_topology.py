@@ -9,10 +9,22 @@ import nats
 import pytest
 from nats.aio.client import Client
 
+from hivewire.nats.broker import Broker
+from hivewire.nats.provisioner import provision, provision_stateless
+from hivewire.nats.registry import TypeRecord, TypeShape
 from hivewire.nats.subjects import Subjects
 from hivewire.nats.tokens import slot
 from hivewire.nats.topic_filters import TopicFilter
-from hivewire.nats.topology import MAX_CONSUMERS, Change, StatelessConsumer, Topology, difference, plan
+from hivewire.nats.topology import (
+    MAX_CONSUMERS,
+    PLAN_KEY,
+    PLAN_VERSION,
+    Change,
+    StatelessConsumer,
+    Topology,
+    difference,
+    plan,
+)
 
 
 @pytest.fixture
@@ -83,6 +95,36 @@ async def test_every_drift_is_repaired_and_what_was_set_by_hand_stays(client: Cl
     assert now.streams[subjects.events_stream]["max_consumers"] == MAX_CONSUMERS
     assert all(config["max_bytes"] == 10_000_000 for config in now.streams.values())
     assert all(config["metadata"]["owner"] == "ops" for config in now.streams.values())
+
+
+async def test_an_older_version_undoes_nothing_that_a_newer_one_has_planned(
+    nats_url: str, client: Client, subjects: Subjects
+) -> None:
+    metadata = {"metadata": {PLAN_KEY: str(PLAN_VERSION + 1)}}
+    older = planned(subjects)
+    newer = Topology(
+        streams={
+            name: {**config, **metadata, "max_consumers": 77, "duplicate_window": 60_000_000_000}
+            for name, config in older.streams.items()
+        },
+        consumers={
+            key: {**config, **metadata, "ack_wait": 5_000_000_000, "filter_subjects": [subjects.inboxes]}
+            if key[0] == subjects.events_stream
+            else {**config, **metadata, "ack_wait": 5_000_000_000}
+            for key, config in older.consumers.items()
+        },
+    )
+    await make(client, newer)
+    before = await live(client, newer)
+    crunch = TypeRecord(name="crunch", shape=TypeShape(kind="stateless", shards=1), declared=frozenset({"exact:t"}))
+    broker = Broker(nats_url, name="older")
+    await broker.open()
+    try:
+        await provision(broker, subjects)
+        await provision_stateless(broker, subjects, crunch)
+    finally:
+        await broker.close()
+    assert await live(client, newer) == before
 
 
 async def test_events_are_stored_under_the_subject_that_is_predicted(client: Client, subjects: Subjects) -> None:

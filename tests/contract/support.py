@@ -13,6 +13,7 @@ from hivewire import (
     BaseAgent,
     MessageContext,
     NatsAgentRuntime,
+    RetryPolicy,
     SingleThreadedAgentRuntime,
     Subscription,
     TypeSubscription,
@@ -80,7 +81,9 @@ Handle: TypeAlias = Callable[["Scripted", Any, MessageContext], Awaitable[Any]]
 
 
 class Scripted(BaseAgent):
-    """Does what the test says, and notes what it got."""
+    """Does what the test says, and notes what it got. An event that it fails on is not handled again."""
+
+    retry_policy = RetryPolicy(attempts=1)
 
     def __init__(self, handle: Handle, inbox: Inbox) -> None:
         super().__init__("scripted")

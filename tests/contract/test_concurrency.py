@@ -6,7 +6,19 @@ from typing import Any
 
 import pytest
 
-from contract.support import DEADLINE_S, Gate, Inbox, MakeRuntime, Runtime, Scripted, Settle, echo, serve, until
+from contract.support import (
+    DEADLINE_S,
+    Gate,
+    Inbox,
+    MakeRuntime,
+    Runtime,
+    Scripted,
+    Settle,
+    echo,
+    only_nats,
+    serve,
+    until,
+)
 from hivewire import AgentId, MessageContext, TopicId, TypeSubscription, stateless_worker
 
 AGENT = AgentId("agent", "k")
@@ -95,6 +107,20 @@ class TestInterleaving:
         gate.opened.set()
 
         await asyncio.gather(*calls)
+
+    @only_nats
+    async def test_events_of_agents_with_state_follow_one_another_nevertheless(
+        self, make_runtime: MakeRuntime, settle: Settle
+    ) -> None:
+        runtime = await started(make_runtime, concurrency="interleaved")
+        overlap = Overlap()
+        inbox = await register(runtime, Persisting, overlap)
+        for number in range(10):
+            await runtime.publish_message(number, TopicId("t", "k"))
+        await settle(runtime)
+
+        assert inbox.messages == list(range(10))
+        assert overlap.most_of_one == 1
 
 
 SERIAL = [

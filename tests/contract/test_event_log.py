@@ -130,7 +130,7 @@ async def test_a_factorys_error_is_told(
     def factory() -> Scripted:
         raise KeyError("boom")
 
-    await runtime.register_factory("agent", factory)
+    await runtime.register_factory("agent", factory, expected_class=Scripted)
     if how == "call":
         with pytest.raises(KeyError):
             await runtime.send_message("x", AGENT)

@@ -28,6 +28,7 @@ from hivewire import (
     DefaultTopicId,
     MessageContext,
     MessageHandlerContext,
+    RetryPolicy,
     RoutedAgent,
     RuntimeStateError,
     SerializationError,
@@ -236,7 +237,7 @@ class TestFailures:
 
         good = [await serve(runtime, "a", ignore, "t")]
         await serve(runtime, "b", fail, "t")
-        await runtime.register_factory("c", explode)
+        await runtime.register_factory("c", explode, expected_class=Scripted)
         await runtime.add_subscription(TypeSubscription("t", "c"))
         await runtime.add_subscription(TypeSubscription("t", "nobody"))
         good.append(await serve(runtime, "d", ignore, "t"))
@@ -747,6 +748,8 @@ class TestRoutedEvents:
     ) -> None:
         @default_subscription
         class Wrong(RoutedAgent):
+            retry_policy = RetryPolicy(attempts=1)
+
             @event
             async def on_text(self, message: Text, ctx: MessageContext) -> None:
                 wrong: Any = "something"

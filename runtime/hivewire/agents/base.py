@@ -55,8 +55,12 @@ class BaseAgent(Agent):
     - an `AgentId` and a runtime: the agent is bound to them.
 
     Override `on_message` or `on_message_impl`, which is what `on_message` calls. An agent that overrides `save_state`
-    is one that has state; it should override `load_state` too. The class attribute `concurrency`, `"serial"` or
-    `"interleaved"`, says whether the handlers of one agent may overlap, whatever the runtime's own rule is.
+    is one that has state; it should override `load_state` too. Class attributes say more:
+
+    - `concurrency`, `"serial"` or `"interleaved"`: whether the handlers of one agent may overlap, whatever the
+      runtime's own rule is;
+    - `retry_policy`, a `RetryPolicy`: how often the distributed runtime handles an event again that failed;
+    - `event_timeout`: the seconds that the turn of an event may take there.
 
     Raises:
         ValueError: the description is not a string.
@@ -171,7 +175,8 @@ class BaseAgent(Agent):
         )
 
     async def save_state(self) -> Mapping[str, Any]:
-        """Return the agent's state, made of JSON values. Not overridden it means that the agent has none."""
+        """Return the agent's state: a dict of JSON values and of objects that have a serializer. Not overridden it
+        means that the agent has none."""
         return {}
 
     async def load_state(self, state: Mapping[str, Any]) -> None:

@@ -102,6 +102,11 @@ class AgentCatalog:
         """Return the ids of a type that are in memory."""
         return [agent_id for agent_id in self._live if agent_id.type == type]
 
+    def is_registered_instance(self, agent_id: AgentId) -> bool:
+        """Tell whether an agent was registered as an object, so that it can't be built again."""
+        hosted = self._types.get(agent_id.type)
+        return hosted is not None and hosted.factory is None
+
     def discard(self, agent_id: AgentId) -> Agent | None:
         """Take an instance out of memory and return it; the next need builds another. Closing it is the caller's."""
         return self._live.pop(agent_id, None)

@@ -156,7 +156,8 @@ class AgentHost(AgentRuntime):
         for agent_id in self._catalog.live_ids():
             agent = self._catalog.live(agent_id)
             if agent is not None and persists(agent):
-                states[str(agent_id)] = dict(await agent.save_state())
+                state = await agent.save_state()
+                states[str(agent_id)] = dict(state) if isinstance(state, Mapping) else state
         return states
 
     async def load_state(self, state: Mapping[str, Any]) -> None:

@@ -31,6 +31,9 @@ Namespace = Annotated[
     str,
     typer.Option("--namespace", "-n", envvar="HIVEWIRE_NAMESPACE", help="Keeps systems apart that share a server."),
 ]
+Credentials = Annotated[
+    str, typer.Option("--creds", envvar="NATS_CREDS", metavar="FILE", help="A NATS credentials file to log in with.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 MessageType = Annotated[
     str,
@@ -38,6 +41,7 @@ MessageType = Annotated[
         "--type", "-t", metavar="NAME", help="The message's type. Default: that of the JSON value, such as dict."
     ),
 ]
+Agent = Annotated[str, typer.Argument(metavar="TYPE/KEY", help="The agent.")]
 Message = Annotated[str, typer.Argument(help="JSON, or @FILE, or - for standard input.")]
 
 
@@ -131,6 +135,16 @@ def run_(
         float, typer.Option(min=0, metavar="SECONDS", help="How long running handlers may take to finish at the end.")
     ] = 25.0,
     log_level: Annotated[str, typer.Option(envvar="HIVEWIRE_LOG_LEVEL", help="Of the `hivewire` loggers.")] = "info",
+    creds: Credentials = "",
+    health_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, envvar="HIVEWIRE_HEALTH_PORT", help="Serve /healthz and /readyz there. 0: a free port."
+        ),
+    ] = None,
+    health_host: Annotated[
+        str, typer.Option(envvar="HIVEWIRE_HEALTH_HOST", help="The address for --health-port; 0.0.0.0 is every one.")
+    ] = "127.0.0.1",
 ) -> None:
     """Serve agents until SIGTERM or SIGINT, then drain: what a pod runs."""
     from hivewire.cli.run import run
@@ -143,6 +157,8 @@ def run_(
         instance_id=instance_id,
         drain_timeout=drain_timeout,
         log_level=log_level,
+        credentials=creds,
+        health=None if health_port is None else (health_host, health_port),
     )
 
 
@@ -154,11 +170,14 @@ def send(
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for the reply.")] = 300.0,
     broker: Broker = "",
     namespace: Namespace = "default",
+    creds: Credentials = "",
 ) -> None:
     """Send a direct message to an agent and print its reply as JSON."""
     from hivewire.cli.send import send
 
-    send(recipient, message, type_name=type_name, timeout=timeout, broker=broker, namespace=namespace)
+    send(
+        recipient, message, type_name=type_name, timeout=timeout, broker=broker, namespace=namespace, credentials=creds
+    )
 
 
 @app.command()
@@ -168,19 +187,20 @@ def publish(
     type_name: MessageType = "",
     broker: Broker = "",
     namespace: Namespace = "default",
+    creds: Credentials = "",
 ) -> None:
     """Publish an event; ends when the broker has stored it."""
     from hivewire.cli.publish import publish
 
-    publish(topic, message, type_name=type_name, broker=broker, namespace=namespace)
+    publish(topic, message, type_name=type_name, broker=broker, namespace=namespace, credentials=creds)
 
 
 @app.command()
-def ps(broker: Broker = "", namespace: Namespace = "default", json: Json = False) -> None:
+def ps(broker: Broker = "", namespace: Namespace = "default", creds: Credentials = "", json: Json = False) -> None:
     """Show agent types, the processes that serve them, and how far each shard lags."""
     from hivewire.cli.ps import ps
 
-    ps(broker=broker, namespace=namespace, as_json=json)
+    ps(broker=broker, namespace=namespace, credentials=creds, as_json=json)
 
 
 @app.command()
@@ -190,8 +210,144 @@ def tail(
     json: Json = False,
     broker: Broker = "",
     namespace: Namespace = "default",
+    creds: Credentials = "",
 ) -> None:
     """Show events as they pass, until Ctrl-C."""
     from hivewire.cli.tail import tail
 
-    tail(topic, from_start=from_start, as_json=json, broker=broker, namespace=namespace)
+    tail(topic, from_start=from_start, as_json=json, broker=broker, namespace=namespace, credentials=creds)
+
+
+state = typer.Typer(no_args_is_help=True, help="Look at the stored states of agents, and remove them.")
+app.add_typer(state, name="state")
+
+
+@state.command(name="get")
+def state_get(
+    agent: Agent,
+    record: Annotated[
+        bool, typer.Option("--record", help="Print the whole record as it is stored, not only the state.")
+    ] = False,
+    broker: Broker = "",
+    namespace: Namespace = "default",
+    creds: Credentials = "",
+) -> None:
+    """Print the state of an agent as JSON."""
+    from hivewire.cli.state import get
+
+    get(agent, whole_record=record, broker=broker, namespace=namespace, credentials=creds)
+
+
+@state.command(name="ls")
+def state_ls(
+    agent_type: Annotated[str | None, typer.Argument(metavar="TYPE", help="An agent type. Default: all.")] = None,
+    json: Json = False,
+    broker: Broker = "",
+    namespace: Namespace = "default",
+    creds: Credentials = "",
+) -> None:
+    """Show which agents have a stored state."""
+    from hivewire.cli.state import ls
+
+    ls(agent_type, as_json=json, broker=broker, namespace=namespace, credentials=creds)
+
+
+@state.command(name="rm")
+def state_rm(agent: Agent, broker: Broker = "", namespace: Namespace = "default", creds: Credentials = "") -> None:
+    """Remove the state of an agent, which then begins anew."""
+    from hivewire.cli.state import rm
+
+    rm(agent, broker=broker, namespace=namespace, credentials=creds)
+
+
+dead = typer.Typer(no_args_is_help=True, help="Look at the messages that agents gave up, and send them again.")
+app.add_typer(dead, name="dead")
+
+Sequence = Annotated[int, typer.Argument(min=1, metavar="SEQUENCE", help="The message, as `ls` shows it.")]
+OneAgent = Annotated[str | None, typer.Argument(metavar="TYPE/KEY", help="The agent of one dead letter.")]
+OneSequence = Annotated[int | None, typer.Argument(min=1, metavar="SEQUENCE", help="Its message, as `ls` shows it.")]
+OfType = Annotated[str | None, typer.Option("--type", "-t", metavar="TYPE", help="Only those of this agent type.")]
+OfKey = Annotated[str | None, typer.Option("--key", "-k", metavar="KEY", help="Only those of agents with this key.")]
+Since = Annotated[str | None, typer.Option(metavar="TIME", help="Only newer ones: 30m, 1h, 2d, or an ISO time.")]
+WithError = Annotated[
+    str | None, typer.Option("--error", metavar="NAME", help="Only those with this class of error, such as ValueError.")
+]
+Everything = Annotated[bool, typer.Option("--all", help="All that there are.")]
+
+
+@dead.command(name="ls")
+def dead_ls(
+    agent_type: OfType = None,
+    key: OfKey = None,
+    since: Since = None,
+    error: WithError = None,
+    json: Json = False,
+    broker: Broker = "",
+    namespace: Namespace = "default",
+    creds: Credentials = "",
+) -> None:
+    """Show which messages were given up, and why."""
+    from hivewire.cli.dead import ls
+    from hivewire.cli.dead_selection import filtered
+
+    wanted = filtered(agent_type=agent_type, key=key, since=since, error=error)
+    ls(wanted, json_lines=json, broker=broker, namespace=namespace, credentials=creds)
+
+
+@dead.command(name="show")
+def dead_show(
+    agent: Agent,
+    sequence: Sequence,
+    json: Json = False,
+    broker: Broker = "",
+    namespace: Namespace = "default",
+    creds: Credentials = "",
+) -> None:
+    """Show one with its traceback, headers and payload."""
+    from hivewire.cli.dead import show
+
+    show(agent, sequence, whole_json=json, broker=broker, namespace=namespace, credentials=creds)
+
+
+@dead.command(name="replay")
+def dead_replay(
+    agent: OneAgent = None,
+    sequence: OneSequence = None,
+    agent_type: OfType = None,
+    key: OfKey = None,
+    since: Since = None,
+    error: WithError = None,
+    everything: Everything = False,
+    broker: Broker = "",
+    namespace: Namespace = "default",
+    creds: Credentials = "",
+) -> None:
+    """Send messages to their agents again: one, those that filters select, or all."""
+    from hivewire.cli.dead import replay
+    from hivewire.cli.dead_selection import filtered, selected
+
+    wanted = filtered(agent_type=agent_type, key=key, since=since, error=error)
+    replay(
+        selected(agent, sequence, wanted, everything=everything), broker=broker, namespace=namespace, credentials=creds
+    )
+
+
+@dead.command(name="rm")
+def dead_rm(
+    agent: OneAgent = None,
+    sequence: OneSequence = None,
+    agent_type: OfType = None,
+    key: OfKey = None,
+    since: Since = None,
+    error: WithError = None,
+    everything: Everything = False,
+    broker: Broker = "",
+    namespace: Namespace = "default",
+    creds: Credentials = "",
+) -> None:
+    """Remove dead letters: one, those that filters select, or all."""
+    from hivewire.cli.dead import rm
+    from hivewire.cli.dead_selection import filtered, selected
+
+    wanted = filtered(agent_type=agent_type, key=key, since=since, error=error)
+    rm(selected(agent, sequence, wanted, everything=everything), broker=broker, namespace=namespace, credentials=creds)

@@ -13,8 +13,8 @@ from typing import Any
 
 from hivewire.cli.errors import CommandError, UsageError
 from hivewire.distributed import NatsAgentRuntime
+from hivewire.nats.addresses import checked_url
 from hivewire.nats.broker import Broker, JetStreamError
-from hivewire.nats.connection import checked_url
 from hivewire.nats.subjects import Subjects
 
 _STREAM_NOT_FOUND = 10059
@@ -59,16 +59,16 @@ def checked_subjects(namespace: str) -> Subjects:
 
 
 @asynccontextmanager
-async def open_namespace(url: str, namespace: str, *, name: str) -> AsyncIterator[Namespace]:
-    """Connect to a namespace.
+async def open_namespace(url: str, namespace: str, *, name: str, credentials: str = "") -> AsyncIterator[Namespace]:
+    """Connect to a namespace, with a credentials file if one is named.
 
     Raises:
         UsageError: the address or the namespace is malformed.
-        CommandError: there is no such namespace.
-        BrokerUnavailableError: nobody answers there.
+        CommandError: there is no such namespace, or JetStream refused something in it.
+        BrokerUnavailableError: nobody answers there, or the login is refused.
     """
     subjects = checked_subjects(namespace)
-    broker = Broker(checked_broker(url), name=f"hivewire {name}")
+    broker = Broker(checked_broker(url), name=f"hivewire {name}", credentials=credentials or None)
     await broker.open()
     try:
         info = await _events_stream(broker, subjects)
@@ -78,20 +78,24 @@ async def open_namespace(url: str, namespace: str, *, name: str) -> AsyncIterato
             stream_created=str(info["created"]),
             last_sequence=int(info["state"]["last_seq"]),
         )
+    except JetStreamError as error:
+        raise CommandError(f"NATS at {broker.address}: {error}") from error
     finally:
         await broker.close()
 
 
 @asynccontextmanager
-async def open_runtime(url: str, namespace: str, *, name: str) -> AsyncIterator[NatsAgentRuntime]:
+async def open_runtime(
+    url: str, namespace: str, *, name: str, credentials: str = ""
+) -> AsyncIterator[NatsAgentRuntime]:
     """Connect a runtime that sends and publishes in a namespace, and serves nothing.
 
     Raises:
         as `open_namespace`.
     """
-    async with open_namespace(url, namespace, name=name):
+    async with open_namespace(url, namespace, name=name, credentials=credentials):
         pass
-    runtime = NatsAgentRuntime(url, namespace=namespace, instance_id=name)
+    runtime = NatsAgentRuntime(url, namespace=namespace, instance_id=name, credentials=credentials or None)
     await runtime.connect()
     try:
         yield runtime

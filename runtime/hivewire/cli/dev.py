@@ -58,6 +58,8 @@ async def _serve_again_and_again(
     target: str, place: Target, url: str, namespace: str, changes: _Changes, stopped: asyncio.Event
 ) -> None:
     arguments = ["run", target, "--broker", url, "--namespace", namespace, "--drain-timeout", str(DRAIN_S)]
+    # The environment may name a login to another broker.
+    arguments += ["--creds", ""]
     while not stopped.is_set():
         changes.forget()
         child = await Child.start(arguments)

@@ -39,7 +39,11 @@ class UserCodeError(CommandError):
 
 def one_line(text: object) -> str:
     """Put a text that may come from elsewhere on one line, without control characters."""
-    line = " ".join(str(text).split())
+    return printable(" ".join(str(text).split()))
+
+
+def printable(line: str) -> str:
+    """Write control characters as escapes, so that they don't reach the terminal."""
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in line)
 
 

@@ -7,19 +7,17 @@ is finished above the floor is taken off. The record's own count is as old as it
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Sequence
 
 from hivewire.cli.connection import Namespace
 from hivewire.cli.snapshot import Shard
 from hivewire.nats.broker import JetStreamError
+from hivewire.nats.lag_probe import count_waiting
 from hivewire.nats.positions import Position
 from hivewire.nats.registry import TypeRecord
 from hivewire.nats.shard_scope import reader_filters
 
 _AT_ONCE = 16
-_PROBE_LIVES_S = 5
-_NANOSECONDS = 1_000_000_000
 
 
 async def lags_of(namespace: Namespace, shards: Sequence[Shard]) -> list[int | None]:
@@ -35,12 +33,15 @@ async def lags_of(namespace: Namespace, shards: Sequence[Shard]) -> list[int | N
             return None
         if shard.scope is None:
             return shard.position.lag
+        # What is left of parked keys lies below the floor too, and only the owner has counted it.
+        known = shard.position.lag if shard.position.parked else 0
         if shard.position.floor >= namespace.last_sequence:
-            return 0
+            return known
         async with room:
             filters = reader_filters([(shard.scope, shard.position.subscriptions)], namespace.subjects)
-            waiting = await _probe(namespace, filters, shard.position.floor + 1)
-        return max(waiting - finished_above_floor(shard.position), 0)
+            stream, start = namespace.subjects.events_stream, shard.position.floor + 1
+            waiting = await count_waiting(namespace.broker, stream, filters, start=start)
+        return max(waiting - finished_above_floor(shard.position), known)
 
     return list(await asyncio.gather(*map(one, shards)))
 
@@ -62,21 +63,3 @@ async def stateless_lag(namespace: Namespace, record: TypeRecord) -> int | None:
 def finished_above_floor(position: Position) -> int:
     """Count what is finished beyond the floor."""
     return sum(last - first + 1 for first, last in position.finished)
-
-
-async def _probe(namespace: Namespace, filters: Sequence[str], start: int) -> int:
-    stream, name = namespace.subjects.events_stream, secrets.token_hex(8)
-    config = {
-        "name": name,
-        "ack_policy": "none",
-        "deliver_policy": "by_start_sequence",
-        "opt_start_seq": start,
-        "filter_subjects": list(filters),
-        "num_replicas": 1,
-        "mem_storage": True,
-        "inactive_threshold": _PROBE_LIVES_S * _NANOSECONDS,
-    }
-    body = {"stream_name": stream, "config": config, "action": "create"}
-    made = await namespace.broker.api(f"CONSUMER.CREATE.{stream}.{name}", body, timeout=10.0)
-    await namespace.broker.api(f"CONSUMER.DELETE.{stream}.{name}", timeout=10.0)
-    return int(made["num_pending"])

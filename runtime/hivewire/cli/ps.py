@@ -34,7 +34,7 @@ class Overview:
     type_lags: Sequence[int | None]
 
 
-def ps(*, broker: str, namespace: str, as_json: bool) -> None:
+def ps(*, broker: str, namespace: str, credentials: str, as_json: bool) -> None:
     """Print what there is in a namespace.
 
     Raises:
@@ -42,7 +42,7 @@ def ps(*, broker: str, namespace: str, as_json: bool) -> None:
         CommandError: there is no such namespace.
         HivewireError: there is no broker.
     """
-    overview = asyncio.run(_read(broker, namespace))
+    overview = asyncio.run(_read(broker, namespace, credentials))
     if as_json:
         print(json.dumps(overview_as_json(overview), indent=2, ensure_ascii=False))
         return
@@ -89,6 +89,7 @@ def overview_as_json(overview: Overview) -> dict[str, Any]:
                 "owner": shard.owner,
                 "instance": (owner := snapshot.session(shard.owner)) and owner.instance,
                 "lag": lag,
+                "position": shard.position and json.loads(shard.position.to_json()),
             }
             for shard, lag in zip(snapshot.shards, overview.shard_lags, strict=True)
         ],
@@ -96,7 +97,10 @@ def overview_as_json(overview: Overview) -> dict[str, Any]:
 
 
 def tables(overview: Overview) -> list[Table]:
-    """Return the tables of types, pods and shards that have rows. Shards of one type and owner share a row."""
+    """Return the tables of types, pods and shards that have rows.
+
+    Shards of one type and owner share a row, except those that lag or have parked keys.
+    """
     snapshot = overview.snapshot
     types = _table("AGENT TYPE", "KIND", ">SHARDS", ">PODS", "SUBSCRIPTIONS", ">LAG")
     for record, lag in zip(snapshot.types, overview.type_lags, strict=True):
@@ -110,14 +114,17 @@ def tables(overview: Overview) -> list[Table]:
         owned = _owned(snapshot, session)
         types_text = ", ".join(session.types)
         _row(pods, session.instance, session.deployment, session.session, session.state, owned, types_text)
-    shards_table = _table("SHARDS OF", "SHARD", "OWNER", ">LAG")
-    for agent_type, owner, group, lag in _grouped(overview):
-        _row(shards_table, agent_type, _ranges(group), _owner(snapshot, owner), _shown(lag))
+    any_parked = any(map(_parked, snapshot.shards))
+    shards_table = _table("SHARDS OF", "SHARD", "OWNER", ">FLOOR", ">LAG", *([">PARKED KEYS"] if any_parked else []))
+    for group, lag in _grouped(overview):
+        first = group[0]
+        cells = [first.agent_type, _ranges(group), _owner(snapshot, first.owner), _floor(group), _shown(lag)]
+        _row(shards_table, *cells, *([_parked(first)] if any_parked else []))
     return [table for table in (types, pods, shards_table) if table.row_count]
 
 
-async def _read(broker: str, namespace: str) -> Overview:
-    async with open_namespace(broker, namespace, name="ps") as opened:
+async def _read(broker: str, namespace: str, credentials: str) -> Overview:
+    async with open_namespace(broker, namespace, name="ps", credentials=credentials) as opened:
         try:
             snapshot = await take_snapshot(opened)
             shard_lags = await lags_of(opened, snapshot.shards)
@@ -134,15 +141,26 @@ async def _read(broker: str, namespace: str) -> Overview:
         return Overview(opened.subjects.namespace, snapshot, shard_lags, type_lags)
 
 
-def _grouped(overview: Overview) -> Iterable[tuple[str, str | None, list[Shard], int | None]]:
-    groups: defaultdict[tuple[str, str | None], list[tuple[Shard, int | None]]] = defaultdict(list)
+def _grouped(overview: Overview) -> Iterable[tuple[list[Shard], int | None]]:
+    groups: defaultdict[tuple[str, str | None, str | None], list[tuple[Shard, int | None]]] = defaultdict(list)
     for shard, lag in zip(overview.snapshot.shards, overview.shard_lags, strict=True):
-        groups[shard.agent_type, shard.owner].append((shard, lag))
-    for (agent_type, owner), members in groups.items():
+        alone = shard.name if lag or _parked(shard) else None
+        groups[shard.agent_type, shard.owner, alone].append((shard, lag))
+    for members in groups.values():
         total = None
         for _, lag in members:
             total = _sum(total, lag)
-        yield agent_type, owner, [shard for shard, _ in members], total
+        yield [shard for shard, _ in members], total
+
+
+def _parked(shard: Shard) -> int:
+    return 0 if shard.position is None else len(shard.position.parked)
+
+
+def _floor(shards: Sequence[Shard]) -> str:
+    """Write the lowest floor of several shards."""
+    floors = [shard.position.floor for shard in shards if shard.position is not None]
+    return _shown(min(floors, default=None))
 
 
 def _ranges(shards: Sequence[Shard]) -> str:
@@ -184,8 +202,8 @@ def _sum(one: int | None, other: int | None) -> int | None:
     return one if other is None else (one or 0) + other
 
 
-def _shown(lag: int | None) -> str:
-    return "?" if lag is None else str(lag)
+def _shown(number: int | None) -> str:
+    return "?" if number is None else str(number)
 
 
 def _table(*columns: str) -> Table:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from hivewire.cli.connection import checked_subjects
 from hivewire.cli.errors import CommandError, UsageError, UserCodeError
+from hivewire.cli.health import HealthServer
 from hivewire.cli.lifeline import follow_parent
 from hivewire.cli.loading import Setup, Target
 from hivewire.cli.signals import stop_signal
 from hivewire.cli.waiting import first_of
 from hivewire.distributed import NatsAgentRuntime
 from hivewire.exceptions import RuntimeStateError
-from hivewire.nats.connection import checked_url
+from hivewire.nats.addresses import checked_url
 from hivewire.nats.options import OptionKeywords
 
 log = logging.getLogger("hivewire.run")
@@ -32,13 +34,18 @@ def run(
     instance_id: str,
     drain_timeout: float,
     log_level: str,
+    credentials: str,
+    health: tuple[str, int] | None,
 ) -> None:
     """Serve the agents that a setup function registers; return after a drain.
+
+    Args:
+        health: Host and port to tell there how the process is.
 
     Raises:
         UsageError: something that was typed is malformed, or there is no such function.
         UserCodeError: the module or the function raised an error.
-        CommandError: the function started the runtime itself.
+        CommandError: the function started the runtime itself, or the port for the health is taken.
         HivewireError: no broker answers, or it can't be used.
     """
     follow_parent()
@@ -46,6 +53,7 @@ def run(
         "namespace": checked_subjects(namespace).namespace,
         "deployment": deployment,
         "drain_timeout": drain_timeout,
+        "credentials": credentials or None,
     }
     url = _address(broker)
     if log_level.lower() not in _LEVELS:
@@ -54,8 +62,16 @@ def run(
     setup = place.load()
     _log_to_stderr(log_level)
     runtime = NatsAgentRuntime(url, instance_id=instance_id or None, **options)
-    service = _Service(runtime=runtime, setup=setup, place=place, is_embedded=url == "embedded", log_level=log_level)
-    asyncio.run(service.serve())
+    with nullcontext() if health is None else HealthServer(*health, readiness=lambda: runtime.ready) as server:
+        service = _Service(
+            runtime=runtime,
+            setup=setup,
+            place=place,
+            is_embedded=url == "embedded",
+            log_level=log_level,
+            health=server,
+        )
+        asyncio.run(service.serve())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +83,16 @@ class _Service:
     place: Target
     is_embedded: bool
     log_level: str
+    health: HealthServer | None
 
     async def serve(self) -> None:
         """Serve until a signal comes or the runtime stops by itself."""
+        if self.health is None:
+            await self._serve()
+        else:
+            await first_of(self._serve(), self.health.beat_on())
+
+    async def _serve(self) -> None:
         with stop_signal() as signalled:
             try:
                 await first_of(self._start(), signalled.wait())
@@ -84,6 +107,8 @@ class _Service:
     async def _start(self) -> None:
         await self.runtime.connect()
         logging.getLogger("hivewire").setLevel(_level_number(self.log_level))
+        if self.health is not None:
+            log.info("/healthz and /readyz are served on port %d", self.health.port)
         if self.is_embedded:
             log.info("the embedded broker runs at %s", self.runtime.broker_url)
         try:

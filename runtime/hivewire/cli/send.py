@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+from contextlib import AbstractAsyncContextManager
 
+from hivewire.cli.arguments import agent_id
 from hivewire.cli.connection import open_runtime
 from hivewire.cli.errors import CommandError, UsageError
 from hivewire.cli.messages import JsonPayload, JsonPayloadSerializer, read_message, reply_as_json
+from hivewire.distributed import NatsAgentRuntime
 from hivewire.exceptions import AgentNotFoundError, HivewireError
 from hivewire.model.ids import AgentId
 
 
-def send(recipient: str, message: str, *, type_name: str, timeout: float, broker: str, namespace: str) -> None:
+def send(
+    recipient: str,
+    message: str,
+    *,
+    type_name: str,
+    timeout: float,
+    broker: str,
+    namespace: str,
+    credentials: str,
+) -> None:
     """Send a message to an agent and print its reply.
 
     Raises:
@@ -20,25 +32,29 @@ def send(recipient: str, message: str, *, type_name: str, timeout: float, broker
         CommandError: there is no such namespace or agent, or the handler raised an error.
         HivewireError: there is no broker, or the call failed.
     """
-    agent_id = _agent_id(recipient)
+    to = agent_id(recipient)
     if timeout <= 0:
         raise UsageError(f"--timeout {timeout:g}: a call needs a time above zero")
     text, value = read_message(message)
-    reply = asyncio.run(
-        _send(agent_id, JsonPayload(text) if type_name else value, type_name, timeout, broker, namespace)
-    )
-    print(reply)
+    opening = open_runtime(broker, namespace, name="send", credentials=credentials)
+    print(asyncio.run(_send(opening, to, JsonPayload(text) if type_name else value, type_name, timeout)))
 
 
-async def _send(agent_id: AgentId, message: object, type_name: str, timeout: float, broker: str, namespace: str) -> str:
-    async with open_runtime(broker, namespace, name="send") as runtime:
+async def _send(
+    opening: AbstractAsyncContextManager[NatsAgentRuntime],
+    to: AgentId,
+    message: object,
+    type_name: str,
+    timeout: float,
+) -> str:
+    async with opening as runtime:
         if type_name:
             runtime.add_message_serializer(JsonPayloadSerializer(type_name))
         try:
             with warnings.catch_warnings():
                 # A reply of a type that this process doesn't know is what it expects.
                 warnings.simplefilter("ignore", RuntimeWarning)
-                reply = await runtime.send_message(message, agent_id, timeout=timeout)
+                reply = await runtime.send_message(message, to, timeout=timeout)
         except AgentNotFoundError as error:
             raise CommandError(f"{error}. `hivewire ps` shows the types that there are") from error
         except HivewireError:
@@ -47,15 +63,7 @@ async def _send(agent_id: AgentId, message: object, type_name: str, timeout: flo
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            raise CommandError(f"{agent_id} cancelled the call") from None
+            raise CommandError(f"{to} cancelled the call") from None
         except Exception as error:
-            raise CommandError(f"{agent_id} raised {type(error).__name__}: {error}") from error
+            raise CommandError(f"{to} raised {type(error).__name__}: {error}") from error
         return reply_as_json(reply)
-
-
-def _agent_id(text: str) -> AgentId:
-    try:
-        text.encode()
-        return AgentId.from_str(text)
-    except ValueError as error:
-        raise UsageError(str(error)) from None

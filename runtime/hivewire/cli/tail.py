@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-import sys
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from hivewire.cli.connection import open_namespace
+from hivewire.cli.connection import Namespace, open_namespace
 from hivewire.cli.errors import UsageError, complain, one_line
 from hivewire.cli.messages import payload_as_json
+from hivewire.cli.terminal import shortened, width
 from hivewire.cli.waiting import first_of
+from hivewire.exceptions import UnsupportedFormatError
 from hivewire.model.topics import TopicId
 from hivewire.nats.envelope import EnvelopeError, EventEnvelope, decode_event
 from hivewire.nats.stream_reader import StreamMessage, StreamReader
 from hivewire.nats.topic_filters import TopicFilter
 
 _WINDOW = 256
-_PIPED_WIDTH = 160
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class SeenEvent:
     envelope: EventEnvelope
 
 
-def tail(topic: str, *, from_start: bool, as_json: bool, broker: str, namespace: str) -> None:
+def tail(topic: str, *, from_start: bool, as_json: bool, broker: str, namespace: str, credentials: str) -> None:
     """Print events until interrupted.
 
     Raises:
@@ -41,8 +41,9 @@ def tail(topic: str, *, from_start: bool, as_json: bool, broker: str, namespace:
         HivewireError: there is no broker.
     """
     wanted = topic_filter(topic)
+    opening = open_namespace(broker, namespace, name="tail", credentials=credentials)
     try:
-        asyncio.run(_follow(wanted, from_start, as_json, broker, namespace))
+        asyncio.run(_follow(opening, wanted, from_start, as_json))
     except KeyboardInterrupt:
         # This is how it is meant to end.
         pass
@@ -72,8 +73,7 @@ def event_as_line(event: SeenEvent, width: int) -> str:
     sender = f" from {envelope.sender}" if envelope.sender else ""
     payload = payload_as_json(envelope.type_name, envelope.content_type, envelope.payload)
     time = event.stored_at.astimezone().strftime("%H:%M:%S.%f")[:-3]
-    line = one_line(f"{time} {envelope.topic}{sender} {envelope.type_name or '?'} {payload}")
-    return line if len(line) <= width else f"{line[: width - 1]}…"
+    return shortened(one_line(f"{time} {envelope.topic}{sender} {envelope.type_name or '?'} {payload}"), width)
 
 
 def event_as_json(event: SeenEvent) -> dict[str, Any]:
@@ -92,8 +92,10 @@ def event_as_json(event: SeenEvent) -> dict[str, Any]:
     }
 
 
-async def _follow(wanted: TopicFilter, from_start: bool, as_json: bool, broker: str, namespace: str) -> None:
-    async with open_namespace(broker, namespace, name="tail") as opened:
+async def _follow(
+    opening: AbstractAsyncContextManager[Namespace], wanted: TopicFilter, from_start: bool, as_json: bool
+) -> None:
+    async with opening as opened:
         messages: asyncio.Queue[StreamMessage] = asyncio.Queue()
         first = 1 if from_start else opened.last_sequence + 1
         last_queued = first - 1
@@ -127,13 +129,13 @@ async def _print_events(
         if as_json:
             print(json.dumps(event_as_json(event), ensure_ascii=False), flush=True)
         else:
-            print(event_as_line(event, _width()), flush=True)
+            print(event_as_line(event, width()), flush=True)
 
 
 def _read(message: StreamMessage) -> SeenEvent | None:
     try:
         envelope = decode_event(message.headers, message.payload)
-    except EnvelopeError as error:
+    except (EnvelopeError, UnsupportedFormatError) as error:
         complain(f"event {message.sequence} can't be read: {error}")
         return None
     return SeenEvent(sequence=message.sequence, stored_at=_stored_at(message.reply), envelope=envelope)
@@ -145,7 +147,3 @@ def _stored_at(acknowledge: str) -> datetime:
     # The longer form with domain and account ends in one token more.
     nanoseconds = int(parts[7 if len(parts) == 9 else 9])
     return datetime.fromtimestamp(nanoseconds / 1e9, UTC)
-
-
-def _width() -> int:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPED_WIDTH

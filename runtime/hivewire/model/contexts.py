@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, NoReturn, Protocol, TypeVar, cast
 
 from hivewire.logging import current_agent_id
 from hivewire.model.cancellation import CancellationToken
@@ -24,6 +24,7 @@ __all__ = [
     "AgentInstantiationContext",
     "MessageContext",
     "MessageHandlerContext",
+    "NestedCalls",
     "SubscriptionInstantiationContext",
     "TurnContext",
     "current_turn",
@@ -153,12 +154,27 @@ class SubscriptionInstantiationContext:
         return _Populated(_subscription, ctx)
 
 
-@dataclass(frozen=True, slots=True)
+class NestedCalls(Protocol):
+    """What a turn gives up while it awaits a call of its own, and takes up again after it."""
+
+    def step_out(self) -> None: ...
+
+    async def step_in(self) -> None: ...
+
+
+@dataclass(slots=True)
 class TurnContext:
-    """Which turn runs. `chain` names all turns above this one and this one itself, the outermost first."""
+    """Which turn runs. `chain` names all turns above this one and this one itself, the outermost first.
+
+    `origin` names what the turn handles and for whom: it is the same when the turn is run again. `published` counts
+    what the turn has published so far.
+    """
 
     turn_id: str
     chain: tuple[str, ...]
+    origin: str = ""
+    nested: NestedCalls | None = None
+    published: int = 0
 
 
 _turn: ContextVar[TurnContext | None] = ContextVar("hivewire_turn", default=None)

@@ -114,7 +114,13 @@ class SerializerRegistry:
         return Encoded(codec.type_name, codec.content_type, codec.encode(message))
 
     def decode(
-        self, payload: bytes, *, type_name: str, content_type: str, preferred: HandledTypes | None = None
+        self,
+        payload: bytes,
+        *,
+        type_name: str,
+        content_type: str,
+        preferred: HandledTypes | None = None,
+        strict: bool = False,
     ) -> Any:
         """Decode a payload: as one of the preferred types, else as any type that is known by that name.
 
@@ -130,7 +136,7 @@ class SerializerRegistry:
         if codec is not None:
             return codec.decode(payload)
         problem = f"No serializer can decode {type_name!r} as {content_type}"
-        if self._strict:
+        if strict or self._strict:
             raise SerializationError(problem)
         warnings.warn(f"{problem}: handing on an UnknownPayload", RuntimeWarning, stacklevel=2)
         return UnknownPayload(type_name, content_type, payload)

@@ -23,6 +23,12 @@ MINIMUM_VERSION = (2, 14, 4)
 
 NO_RESPONDERS = "503"
 
+_ASK_AGAIN_S = 1.0
+"""A leader that dies leaves requests without an answer, and while there is none the API says nothing at all."""
+
+_STORE_AGAIN_S = 2.0
+_LONGEST_PAUSE_S = 0.5
+
 
 class JetStreamError(Exception):
     """The JetStream API answered with an error; `code` is its `err_code`."""
@@ -43,12 +49,13 @@ class Stored:
 class Waiter:
     """Someone who waits on the multiplexed inbox. `on_message` is called for each message to its token."""
 
-    __slots__ = ("on_error", "on_message", "subject")
+    __slots__ = ("on_error", "on_message", "reply", "subject")
 
     def __init__(self, subject: str, on_message: Callable[[Msg], None], on_error: Callable[[Exception], None]) -> None:
         self.subject = subject
         self.on_message = on_message
         self.on_error = on_error
+        self.reply = ""
 
 
 class _Request(Waiter):
@@ -58,7 +65,12 @@ class _Request(Waiter):
 
     def __init__(self, subject: str) -> None:
         super().__init__(subject, self._on_message, self._on_error)
-        self.future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[Msg]
+        self.renew()
+
+    def renew(self) -> None:
+        """Wait on, after a wait that was broken off."""
+        self.future = asyncio.get_running_loop().create_future()
 
     def _on_message(self, message: Msg) -> None:
         if not self.future.done():
@@ -72,8 +84,8 @@ class _Request(Waiter):
 class Broker(Connection):
     """A connection with requests on it. A request that the connection can't take waits for it until its deadline."""
 
-    def __init__(self, url: str, *, name: str) -> None:
-        super().__init__(url, name=name)
+    def __init__(self, url: str, *, name: str, credentials: str | None = None) -> None:
+        super().__init__(url, name=name, credentials=credentials)
         self._waiters: dict[str, Waiter] = {}
         self._inbox = f"_INBOX.{secrets.token_hex(8)}."
         self._numbers = iter(range(1, 1 << 62))
@@ -85,12 +97,12 @@ class Broker(Connection):
 
         Raises:
             ValueError: the URL's scheme is unknown.
-            BrokerUnavailableError: nobody answers there, the login is refused, or the server is too old or has no
-                JetStream.
+            BrokerUnavailableError: nobody answers there, the login is refused, the credentials file is unusable, or the
+                server is too old or has no JetStream.
         """
         await super().open()
         try:
-            await self.subscribe(f"{self._inbox}*", self._on_inbox)
+            await self.subscribe(f"{self._inbox}*.*", self._on_inbox)
             await self._check_server()
         except BaseException:
             await self.close()
@@ -109,20 +121,29 @@ class Broker(Connection):
     def listen(self, token: str, waiter: Waiter) -> str:
         """Hand messages to this token's reply subject, which is returned, to a waiter, until `forget`."""
         self._waiters[token] = waiter
-        return self._inbox + token
+        # A message that comes twice must not be taken for one to the next waiter of the same token.
+        waiter.reply = f"{self._inbox}{next(self._numbers):x}.{token}"
+        return waiter.reply
 
     def new_inbox(self) -> str:
         """Return a subject for a subscription of its own, for messages that come under the subject they were stored
         with."""
-        return f"{self._inbox}own.{self.new_token()}"
+        return f"{self._inbox}stream.own.{self.new_token()}"
 
     def forget(self, token: str) -> None:
         self._waiters.pop(token, None)
 
     async def request(
-        self, subject: str, payload: bytes, *, timeout: float, headers: dict[str, str] | None = None
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        timeout: float,
+        headers: dict[str, str] | None = None,
+        again_after: float | None = None,
     ) -> Msg:
-        """Send a request and return the first answer, a status message included.
+        """Send a request and return the first answer, a status message included. With `again_after`, it is sent again
+        whenever so many seconds have passed without an answer.
 
         Raises:
             TimeoutError: no answer within `timeout` seconds.
@@ -134,8 +155,15 @@ class Broker(Connection):
         reply = self.listen(token, waiting)
         try:
             async with asyncio.timeout(timeout):
-                await self.publish(subject, payload, reply=reply, headers=headers)
-                return await waiting.future
+                while True:
+                    await self.publish(subject, payload, reply=reply, headers=headers)
+                    if again_after is None:
+                        return await waiting.future
+                    try:
+                        async with asyncio.timeout(again_after):
+                            return await waiting.future
+                    except TimeoutError:
+                        waiting.renew()
         finally:
             self.forget(token)
 
@@ -149,7 +177,7 @@ class Broker(Connection):
             BrokerUnavailableError: nobody answered in time.
         """
         payload = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
-        message = await self._persist(f"$JS.API.{operation}", payload, None, timeout)
+        message = await self._persist(f"$JS.API.{operation}", payload, None, timeout, _ASK_AGAIN_S)
         answer: dict[str, Any] = json.loads(message.data)
         error = answer.get("error")
         if error:
@@ -157,18 +185,25 @@ class Broker(Connection):
         return answer
 
     async def store(
-        self, subject: str, payload: bytes, *, headers: dict[str, str] | None = None, timeout: float = 30.0
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        headers: dict[str, str] | None = None,
+        timeout: float = 30.0,
+        longest_pause_s: float = _LONGEST_PAUSE_S,
     ) -> Stored:
         """Publish into a stream and return when it is stored, trying again for at most `timeout` seconds.
 
-        Safe to repeat only with a `Nats-Msg-Id` or an expected sequence among the headers.
+        While the stream has no leader, it is tried again after `longest_pause_s` at the latest. Safe to repeat only
+        with a `Nats-Msg-Id` or an expected sequence among the headers.
 
         Raises:
             JetStreamError: the stream refused, for instance because the expected sequence is another.
             BrokerUnavailableError: it was not acknowledged in time; whether it is stored is unknown.
             MessageTooLargeError, AccessDeniedError: it can't be stored at all.
         """
-        message = await self._persist(subject, payload, headers, timeout)
+        message = await self._persist(subject, payload, headers, timeout, _STORE_AGAIN_S, longest_pause_s)
         try:
             answer = json.loads(message.data)
             error = answer.get("error")
@@ -178,7 +213,15 @@ class Broker(Connection):
             raise BrokerUnavailableError(f"{subject} is not captured by a stream: check the provisioning") from fault
         raise JetStreamError(int(error.get("err_code", 0)), str(error.get("description", error)))
 
-    async def _persist(self, subject: str, payload: bytes, headers: dict[str, str] | None, timeout: float) -> Msg:
+    async def _persist(
+        self,
+        subject: str,
+        payload: bytes,
+        headers: dict[str, str] | None,
+        timeout: float,
+        again_after: float,
+        longest_pause_s: float = _LONGEST_PAUSE_S,
+    ) -> Msg:
         """Request until somebody answers: an election takes seconds, and a server that restarts too."""
         deadline = asyncio.get_running_loop().time() + timeout
         pause = 0.02
@@ -187,14 +230,20 @@ class Broker(Connection):
             remaining = deadline - asyncio.get_running_loop().time()
             why = "no stream leader answers"
             try:
-                message = await self.request(subject, payload, headers=headers, timeout=min(5.0, max(remaining, 0.001)))
+                message = await self.request(
+                    subject,
+                    payload,
+                    headers=headers,
+                    timeout=min(5.0, max(remaining, 0.001)),
+                    again_after=again_after,
+                )
                 if not is_status(message, NO_RESPONDERS):
                     return message
             except TimeoutError:
                 why = "no answer"
             except BrokerUnavailableError as error:
                 why = str(error)
-            pause = min(pause * 2, 0.5)
+            pause = min(pause * 2, longest_pause_s)
             if asyncio.get_running_loop().time() + pause >= deadline:
                 raise BrokerUnavailableError(f"NATS did not accept {subject} within {timeout:g} s: {why}")
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
@@ -219,8 +268,8 @@ class Broker(Connection):
             )
 
     async def _on_inbox(self, message: Msg) -> None:
-        waiter = self._waiters.get(message.subject[len(self._inbox) :])
-        if waiter is not None:
+        waiter = self._waiters.get(message.subject.rpartition(".")[2])
+        if waiter is not None and waiter.reply == message.subject:
             waiter.on_message(message)
 
     def _end_requests(self) -> None:

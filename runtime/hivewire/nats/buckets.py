@@ -32,10 +32,15 @@ class Entry:
 
 
 class Bucket:
-    """One bucket. Every write names the revision that it replaces, 0 for a key that never was."""
+    """One bucket. Every write names the revision that it replaces, 0 for a key that never was.
 
-    def __init__(self, broker: Broker, name: str) -> None:
+    Args:
+        longest_pause_s: How soon a write is tried again, at the latest, while the bucket has no leader.
+    """
+
+    def __init__(self, broker: Broker, name: str, *, longest_pause_s: float = 0.5) -> None:
         self._broker = broker
+        self._longest_pause_s = longest_pause_s
         self.name = name
         self.stream = f"KV_{name}"
 
@@ -73,7 +78,10 @@ class Bucket:
         if ttl_s is not None:
             headers["Nats-TTL"] = f"{ttl_s}s"
         try:
-            return (await self._broker.store(self._subject(key), value, headers=headers, timeout=timeout)).sequence
+            stored = await self._broker.store(
+                self._subject(key), value, headers=headers, timeout=timeout, longest_pause_s=self._longest_pause_s
+            )
+            return stored.sequence
         except JetStreamError as error:
             if error.code not in _WRONG_LAST_SEQUENCE:
                 raise
@@ -111,6 +119,20 @@ class Bucket:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
         return dict(view.entries)
+
+    async def keys(self, pattern: str = ">", *, timeout: float = 10.0) -> list[str]:
+        """Return the names of all keys that match, sorted, those that were deleted included."""
+        keys: list[str] = []
+        while True:
+            answer = await self._broker.api(
+                f"STREAM.INFO.{self.stream}",
+                {"subjects_filter": self._subject(pattern), "offset": len(keys)},
+                timeout=timeout,
+            )
+            page = answer["state"].get("subjects") or {}
+            keys += [subject[len(self._subject("")) :] for subject in page]
+            if not page or len(keys) >= int(answer.get("total", 0)):
+                return sorted(keys)
 
     def _subject(self, key: str) -> str:
         return f"$KV.{self.name}.{key}"

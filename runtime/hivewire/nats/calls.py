@@ -21,6 +21,7 @@ from hivewire.exceptions import (
     DeadlineExceededError,
     OverloadedError,
     SerializationError,
+    UnsupportedFormatError,
     WorkerLostError,
 )
 from hivewire.model.cancellation import CancellationToken
@@ -68,7 +69,7 @@ class _Attempt(Waiter):
             return
         try:
             reply = decode_reply(message.headers, message.data)
-        except EnvelopeError as error:
+        except (EnvelopeError, UnsupportedFormatError) as error:
             self.future.set_exception(SerializationError(f"The reply to {self.subject} can't be read: {error}"))
             return
         if reply.status == "alive":

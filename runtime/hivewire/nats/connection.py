@@ -1,7 +1,12 @@
 """A client of the NATS library that comes back, whatever happens to it.
 
 It adds what the library lacks: errors of the server as Hivewire's own, a size check that counts the headers, and a new
-client when the library has closed the old one for good. Subscriptions are remembered here and made anew with it.
+client when the library has closed the old one for good, or when the credentials have changed. Subscriptions are
+remembered here and made anew with it.
+
+A client with new credentials takes over while the old one still works: it subscribes the same, in the same queue
+groups, and only then the old one is drained. So of a queue group's messages none is lost and none comes twice. Messages
+of other subscriptions may come twice in that moment, once over each client.
 """
 
 from __future__ import annotations
@@ -9,14 +14,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 from nats.errors import (
     ConnectionClosedError,
     ConnectionDrainingError,
@@ -27,7 +29,11 @@ from nats.errors import (
 from nats.errors import Error as NatsError
 
 from hivewire.exceptions import BrokerUnavailableError, MessageTooLargeError
+from hivewire.nats.addresses import checked_url, without_password
+from hivewire.nats.client import BrokerClient
+from hivewire.nats.credentials import CredentialsFile
 from hivewire.nats.embedded import EmbeddedServer
+from hivewire.nats.subscription import BrokerSubscription, MessageHandler
 
 log = logging.getLogger("hivewire.broker")
 
@@ -35,31 +41,39 @@ CONNECT_TIMEOUT_S = 5.0
 _FLUSH_TIMEOUT_S = 10.0
 _DRAIN_TIMEOUT_S = 5.0
 _NEVER_S = 1_000_000
+_WATCH_EVERY_S = 1.0
+_REBUILD_PAUSE_S = 0.5
+_REFUSED_PAUSE_S = 5.0
 _DROP_LOG_EVERY_S = 1.0
 _HEADER_SLACK_BYTES = 1024
-_CREDENTIALS = re.compile(r"(?<=//)[^/]*@|^[^/]*@")
 _PERMISSION = re.compile(r"permissions violation for (publish|subscription) to \"([^\"]+)\"", re.IGNORECASE)
-
-MessageHandler = Callable[[Msg], Awaitable[None]]
 
 
 class Connection:
     """A connection that comes back. Make one with `open`, end it with `close`.
 
-    `on_reconnect` and `on_disconnect` are called on the event loop each time. While `connected` is not set, nothing can
-    be sent; nothing is buffered to be sent later. `dropped` counts the messages that came faster than they were taken.
+    `on_reconnect` and `on_disconnect` are called on the event loop each time; `on_reconnect` also when a client with
+    new credentials took over, without a disconnect before. While `connected` is not set, nothing can be sent; nothing
+    is buffered to be sent later. `dropped` counts the messages that came faster than they were taken.
+
+    Args:
+        credentials: The path of a NATS credentials file. It is read at every connect, and watched. An embedded server
+            wants none.
     """
 
-    def __init__(self, url: str, *, name: str) -> None:
+    def __init__(self, url: str, *, name: str, credentials: str | None = None) -> None:
         self._url = url
         self._name = name
+        self._credentials = CredentialsFile(credentials) if credentials and url != "embedded" else None
         self._stack = AsyncExitStack()
-        self._client = _Client()
+        self._client = BrokerClient()
         self._closing = False
         self._subscriptions: set[BrokerSubscription] = set()
         self._uncancellable: set[asyncio.Task[None]] = set()
         self._last_error: Exception | None = None
-        self._rebuilding: asyncio.Task[None] | None = None
+        self._file_trouble = ""
+        self._closed_for_good = asyncio.Event()
+        self._keeping: asyncio.Task[None] | None = None
         self.connected = asyncio.Event()
         self._drop_logged_at = float("-inf")
         self.reconnects = 0
@@ -71,14 +85,27 @@ class Connection:
     @property
     def address(self) -> str:
         """The server's address as texts may show it: without user and password."""
-        return _without_credentials(self.server_url)
+        return without_password(self.server_url)
+
+    @property
+    def credentials(self) -> str | None:
+        """The path of the credentials file that is used."""
+        return self._credentials.path if self._credentials is not None else None
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no connection; empty when there is one."""
+        if self.connected.is_set():
+            return ""
+        reason = (self._credentials.trouble() if self._credentials is not None else "") or _text(self._last_error)
+        return f"there is no connection to NATS at {self.address}{reason and f' ({reason})'}"
 
     async def open(self) -> None:
         """Connect.
 
         Raises:
             ValueError: the URL's scheme is unknown.
-            BrokerUnavailableError: nobody answers there, or the login is refused.
+            BrokerUnavailableError: nobody answers there, the login is refused, or the credentials file is unusable.
         """
         if self._url == "embedded":
             server = await self._stack.enter_async_context(EmbeddedServer())
@@ -86,23 +113,26 @@ class Connection:
         else:
             self.server_url = checked_url(self._url)
         try:
-            await self._connect()
+            self._client = await self._new_client()
         except BaseException:
             await self.close()
             raise
+        self.connected.set()
+        self._keeping = asyncio.create_task(self._keep(), name="hivewire: NATS client")
 
     async def close(self) -> None:
         """Send what is still in the output buffer and disconnect."""
         self._closing = True
-        if self._rebuilding is not None:
-            self._rebuilding.cancel()
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait([self._keeping])
         if self._client.is_connected:
             try:
                 await self._client.flush(2)
             except (NatsError, TimeoutError) as error:
                 log.debug("flushing at close: %s", error)
         if not self._client.is_connected:
-            self._drop_output()
+            self._client.drop_output()
         await self._client.close_safely()
         for task in list(self._uncancellable):
             task.cancel()
@@ -110,13 +140,26 @@ class Connection:
         self.connected.clear()
         await self._stack.aclose()
 
-    async def subscribe(self, subject: str, handler: MessageHandler, *, queue: str = "") -> BrokerSubscription:
-        """Subscribe; the server knows of it after the next `flush`."""
-        subscription = BrokerSubscription(self, subject, queue, handler)
-        self._subscriptions.add(subscription)
+    async def subscribe(
+        self, subject: str, handler: MessageHandler, *, queue: str = "", lasting: bool = True
+    ) -> BrokerSubscription:
+        """Subscribe; the server knows of it after the next `flush`.
+
+        Without a queue group the handler may get a message twice when new credentials come. A subscription that is not
+        `lasting` ends with its client: it is made anew by its user, who is told by `on_reconnect`.
+        """
+        subscription = BrokerSubscription(
+            subject,
+            queue,
+            handler,
+            forget=self._subscriptions.discard,
+            run=partial(self._uncancelled, timeout_s=_DRAIN_TIMEOUT_S, name="hivewire: drain"),
+        )
+        if lasting:
+            self._subscriptions.add(subscription)
         # What is made while the library reconnects, it makes again with all others. A new client makes all.
         if self._client.is_connected or self._client.is_reconnecting:
-            await subscription._make(self._client)
+            await subscription.make(self._client)
         return subscription
 
     async def flush(self) -> None:
@@ -125,15 +168,23 @@ class Connection:
         Raises:
             BrokerUnavailableError: it did not within 10 s.
         """
+        await self._flush(self._client)
+
+    async def _flush(self, client: BrokerClient) -> None:
         # A flush of the library that is cancelled or times out ends its read loop when the late answer comes. So it is
         # never cancelled, and has no deadline of its own.
-        flushing = asyncio.create_task(self._client.flush(_NEVER_S), name="hivewire: flush")
-        self._uncancellable.add(flushing)
-        flushing.add_done_callback(self._uncancellable.discard)
-        done, _ = await asyncio.wait([flushing], timeout=_FLUSH_TIMEOUT_S)
-        error = next(iter(done)).exception() if done else TimeoutError("no answer")
+        flushing = await self._uncancelled(client.flush(_NEVER_S), timeout_s=_FLUSH_TIMEOUT_S, name="hivewire: flush")
+        error = flushing.exception() if flushing.done() else TimeoutError("no answer")
         if error is not None:
             raise BrokerUnavailableError(f"NATS at {self.address} did not answer a ping: {error}") from error
+
+    async def _uncancelled(self, work: Coroutine[Any, Any, None], *, timeout_s: float, name: str) -> asyncio.Task[None]:
+        """Wait for work that goes on when the time is up or the caller is cancelled; `close` ends it."""
+        task = asyncio.create_task(work, name=name)
+        self._uncancellable.add(task)
+        task.add_done_callback(self._uncancellable.discard)
+        await asyncio.wait([task], timeout=timeout_s)
+        return task
 
     async def wait_connected(self, deadline: float) -> None:
         """Wait for the connection until `deadline` of the event loop's clock.
@@ -169,8 +220,10 @@ class Connection:
         except MaxPayloadError as error:
             raise MessageTooLargeError(str(error)) from error
 
-    async def _connect(self) -> None:
-        client = _Client()
+    async def _new_client(self) -> BrokerClient:
+        if self._credentials is not None:
+            self._credentials.read()
+        client = BrokerClient(self._credentials)
         options: dict[str, Any] = {
             "servers": self.server_url.split(","),
             "name": self._name,
@@ -183,9 +236,9 @@ class Connection:
             # What can't be sent at once is refused: a message from a buffer could run long after its deadline.
             "pending_size": 0,
             "error_cb": self._on_error,
-            "disconnected_cb": self._on_disconnect,
-            "reconnected_cb": self._on_reconnect,
-            "closed_cb": self._on_closed,
+            "disconnected_cb": partial(self._on_disconnect, client),
+            "reconnected_cb": partial(self._on_reconnect, client),
+            "closed_cb": partial(self._on_closed, client),
         }
         self._last_error = None
         try:
@@ -194,15 +247,98 @@ class Connection:
         except (TimeoutError, NatsError, OSError) as error:
             reason = self._last_error or error
             await client.close_safely()
+            hint = (self._credentials.trouble() if self._credentials is not None else "") or (
+                "check the address and credentials, and that nats-server runs there with JetStream (nats-server -js)"
+            )
             raise BrokerUnavailableError(
-                f"Can't connect to NATS at {self.address} ({str(reason) or type(reason).__name__}): check the "
-                "address and credentials, and that nats-server runs there with JetStream (nats-server -js)"
+                f"Can't connect to NATS at {self.address} ({_text(reason)}): {hint}"
             ) from reason
-        self._client = client
-        self.connected.set()
-        for subscription in list(self._subscriptions):
-            await subscription._make(client)
-        await self.flush()
+        except BaseException:
+            await client.close_safely()
+            raise
+        return client
+
+    async def _keep(self) -> None:
+        """Replace the client when the library has closed it for good, or when there are new credentials."""
+        pause = _WATCH_EVERY_S
+        while True:
+            self._closed_for_good.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._closed_for_good.wait()
+            pause = _WATCH_EVERY_S
+            lost = self._client.is_closed
+            try:
+                if lost or self._has_new_credentials():
+                    await self._replace_client()
+            except BrokerUnavailableError as error:
+                if lost:
+                    log.warning("%s", error)
+                    pause = _REBUILD_PAUSE_S
+                else:
+                    log.error("The new credentials don't work, so the old connection stays: %s", error)
+                    pause = _REFUSED_PAUSE_S
+            except Exception:
+                log.exception("replacing the NATS client failed; it is tried again")
+
+    def _has_new_credentials(self) -> bool:
+        if self._credentials is None or not self._client.is_connected:
+            # A client that reconnects reads them by itself.
+            return False
+        trouble = self._credentials.trouble()
+        if trouble and trouble != self._file_trouble:
+            log.warning("The connection to NATS goes on with the old credentials: %s", trouble)
+        self._file_trouble = trouble
+        return not trouble and self._credentials.read() != self._client.login
+
+    async def _replace_client(self) -> None:
+        """Let a new client take over, then end the old one.
+
+        Raises:
+            BrokerUnavailableError: there can't be one now; the old one is as it was.
+        """
+        old, new = self._client, await self._new_client()
+        try:
+            await self._subscribe_all(new)
+        except BaseException:
+            await new.close_safely()
+            raise
+        self._client = new
+        try:
+            if self.connected.is_set():
+                log.info("Connected to NATS at %s with new credentials", self.address)
+                for listener in self.on_reconnect:
+                    listener()
+            else:
+                await self._on_reconnect(new)
+            await self._uncancelled(self._drain(old), timeout_s=_DRAIN_TIMEOUT_S, name="hivewire: old NATS client")
+        finally:
+            if not old.is_connected:
+                old.drop_output()
+            await old.close_safely()
+
+    async def _subscribe_all(self, client: BrokerClient) -> None:
+        made: set[BrokerSubscription] = set()
+        try:
+            # Others may be added meanwhile.
+            while missing := self._subscriptions - made:
+                for subscription in missing:
+                    await subscription.make(client)
+                made |= missing
+                await self._flush(client)
+        except (NatsError, OSError) as error:
+            raise BrokerUnavailableError(f"Can't subscribe at {self.address}: {_text(error)}") from error
+        if not client.is_connected:
+            raise BrokerUnavailableError(f"The new connection to NATS at {self.address} broke at once")
+
+    async def _drain(self, client: BrokerClient) -> None:
+        await asyncio.gather(*(subscription.leave(client) for subscription in self._subscriptions))
+        # What is left are subscriptions that end with the client; their users have begun to drain them.
+        try:
+            if client.is_connected:
+                await client.drain()
+        except (NatsError, OSError, TimeoutError) as error:
+            log.debug("draining the old client: %s", error)
 
     def _on_denied(self, operation: str, subject: str) -> None:
         """Told when the server refused a publish or a subscription; it gives the subject in lower case."""
@@ -232,127 +368,56 @@ class Connection:
                 self.dropped,
             )
 
-    def _drop_output(self) -> None:
-        # What the library had not written yet, it would write to the next connection, however late that comes; and it
-        # fails to close a broken one with something left.
-        self._client._pending = []
-        self._client._pending_data_size = 0
-
-    async def _on_disconnect(self) -> None:
-        self._drop_output()
+    async def _on_disconnect(self, client: BrokerClient) -> None:
+        client.drop_output()
+        if client is not self._client:
+            return
+        # The library keeps to itself what made it close for good.
+        self._last_error = client.last_error or self._last_error
         if self.connected.is_set() and not self._closing:
-            log.warning("The connection to NATS at %s broke; reconnecting", self.address)
+            log.warning("The connection to NATS at %s broke (%s); reconnecting", self.address, _text(self._last_error))
             self.connected.clear()
             for listener in self.on_disconnect:
                 listener()
 
-    async def _on_reconnect(self) -> None:
+    async def _on_reconnect(self, client: BrokerClient) -> None:
+        if client is not self._client:
+            return
         self.reconnects += 1
+        self._last_error = None
         self.connected.set()
         log.warning("Reconnected to NATS at %s", self.address)
         for listener in self.on_reconnect:
             listener()
 
-    async def _on_closed(self) -> None:
-        # After most protocol errors the library closes for good, whatever its reconnect settings say.
-        if not self._closing and self._rebuilding is None and self._client.is_closed:
-            await self._on_disconnect()
-            self._rebuilding = asyncio.create_task(self._rebuild(), name="hivewire: new NATS client")
+    async def _on_closed(self, client: BrokerClient) -> None:
+        # After most protocol errors, and when the login expires, the library closes for good, whatever its reconnect
+        # settings say.
+        if client is self._client and not self._closing:
+            await self._on_disconnect(client)
+            self._closed_for_good.set()
 
-    async def _rebuild(self) -> None:
-        while True:
-            try:
-                await self._connect()
-            except BrokerUnavailableError as error:
-                log.warning("%s", error)
-                await asyncio.sleep(0.5)
-            else:
-                self._rebuilding = None
-                await self._on_reconnect()
-                return
+    def check_size(self, subject: str, payload: bytes, headers: dict[str, str], *, reserve: int) -> None:
+        """Refuse a message that leaves less than `reserve` bytes of what the server takes.
+
+        Raises:
+            MessageTooLargeError: it does.
+        """
+        limit = self._client.max_payload - reserve
+        if len(payload) + sum(map(len, headers.values())) + _HEADER_SLACK_BYTES > limit:
+            self._check_size(subject, payload, headers, limit)
 
     def _check_size(self, subject: str, payload: bytes, headers: dict[str, str] | None, limit: int) -> None:
         header_bytes = sum(len(name) + len(value.encode()) + 4 for name, value in (headers or {}).items()) + 14
         # Over the limit the server would close the connection, with everything that is under way on it.
         if len(payload) + header_bytes > limit:
+            kept = self._client.max_payload - limit
+            less = f", less {kept} that are kept for what its dead letter may have to add" if kept else ""
             raise MessageTooLargeError(
                 f"A message to {subject} has {len(payload)} bytes and {header_bytes} bytes of headers; the broker "
-                f"takes {limit} bytes in all: send a reference to the data, or raise max_payload of nats-server"
+                f"takes {self._client.max_payload} bytes in all{less}: send a reference to the data, or raise "
+                "max_payload of nats-server"
             )
-
-
-class BrokerSubscription:
-    """A subscription that outlives the client it was made with."""
-
-    def __init__(self, connection: Connection, subject: str, queue: str, handler: MessageHandler) -> None:
-        self._connection = connection
-        self._subject = subject
-        self._queue = queue
-        self._handler = handler
-        self._live: Subscription | None = None
-
-    async def _make(self, client: Client) -> None:
-        self._live = await client.subscribe(self._subject, self._queue, cb=self._handler)
-
-    async def drain(self) -> None:
-        """End interest, and return once everything that the server had sent was handed to the handler."""
-        self._connection._subscriptions.discard(self)
-        if self._live is not None:
-            draining = asyncio.create_task(self._drain(self._live), name="hivewire: drain")
-            self._connection._uncancellable.add(draining)
-            draining.add_done_callback(self._connection._uncancellable.discard)
-            await asyncio.wait([draining], timeout=_DRAIN_TIMEOUT_S)
-
-    async def _drain(self, live: Subscription) -> None:
-        try:
-            await live.drain()  # type: ignore[no-untyped-call]
-        except (NatsError, TimeoutError) as error:
-            log.debug("draining %s: %s", self._subject, error)
-
-    async def unsubscribe(self) -> None:
-        """End interest at once."""
-        self._connection._subscriptions.discard(self)
-        if self._live is not None:
-            try:
-                await self._live.unsubscribe()
-            except NatsError as error:
-                log.debug("unsubscribing %s: %s", self._subject, error)
-
-
-class _Client(Client):
-    """The library's client, which reads the headers of every message in half the time, sends no password in the clear
-    where TLS was asked for, pings after what it was to send before, and can be closed in every state."""
-
-    async def close_safely(self) -> None:
-        # Before its first attempt to connect it has nothing to close, and fails.
-        if self._flush_queue is not None:
-            try:
-                await self.close()
-            except OSError as error:
-                log.debug("closing a connection that broke: %s", error)
-
-    async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
-        # The library writes the ping past what waits in its buffer: a flush would miss the subscriptions before it.
-        if self._pending and self._transport is not None:
-            self._transport.writelines(self._pending)
-            self._pending = []
-            self._pending_data_size = 0
-        await super()._send_ping(future)
-
-    def _connect_command(self) -> bytes:
-        server = self._current_server
-        if server is not None and server.uri.scheme == "tls" and not self._server_info.get("tls_required"):
-            raise NatsError("the server does not ask for TLS: use nats:// to go without, or set up TLS in the server")
-        return super()._connect_command()
-
-    @staticmethod
-    def _parse_header_lines(raw: bytes) -> dict[str, str]:
-        headers = {}
-        for line in raw.decode(errors="replace").split("\r\n"):
-            name, colon, value = line.partition(":")
-            if colon:
-                headers[name.strip()] = value.strip()
-        return headers
 
 
 async def _within(timeout_s: float, work: Coroutine[Any, Any, None]) -> None:
@@ -369,28 +434,5 @@ async def _within(timeout_s: float, work: Coroutine[Any, Any, None]) -> None:
     task.result()
 
 
-def checked_url(url: str) -> str:
-    """Return the address to connect to.
-
-    Raises:
-        ValueError: the scheme is unknown.
-    """
-    addresses = []
-    for address in url.split(","):
-        parts = urlsplit(address.strip())
-        if parts.scheme == "grpc":
-            shown = _without_credentials(parts.netloc)
-            log.warning("grpc://%s is taken as the address of a NATS server: use nats://%s", shown, shown)
-            addresses.append(f"nats://{parts.netloc}")
-        elif parts.scheme in ("nats", "tls", "ws", "wss") and parts.hostname:
-            addresses.append(address.strip())
-        else:
-            raise ValueError(
-                f"{_without_credentials(address)!r} is not a broker address: use nats://host:4222 or tls://host:4222 "
-                "(several separated by commas), or 'embedded' for a server of its own"
-            )
-    return ",".join(addresses)
-
-
-def _without_credentials(url: str) -> str:
-    return ",".join(_CREDENTIALS.sub("", address) for address in url.split(","))
+def _text(error: BaseException | None) -> str:
+    return "" if error is None else str(error) or type(error).__name__

@@ -10,6 +10,7 @@ Runs on Linux and macOS.
 
 import asyncio
 import json
+import logging
 import os
 import shutil
 import signal
@@ -25,6 +26,8 @@ from typing import IO, Self
 
 from hivewire.exceptions import BrokerUnavailableError, RuntimeStateError
 from hivewire.nats import server_supervisor
+
+log = logging.getLogger("hivewire.embedded")
 
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 10.0
@@ -135,6 +138,7 @@ class EmbeddedServer:
             await self._end_processes()
             self._leave_directory()
             raise
+        log.info("The embedded server runs at %s. It is for development, and not made for power loss", self.url)
 
     async def stop(self) -> None:
         """Stop the server, by force after 10 seconds, and remove a temporary store. Stopping twice is fine."""

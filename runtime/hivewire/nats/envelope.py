@@ -4,6 +4,8 @@ An event is a CloudEvent in binary mode (CloudEvents 1.0, NATS protocol binding)
 CloudEvents can take part. A direct message is not a CloudEvent: every header costs throughput, so it has two, and
 others only where something differs from the usual. The id of a call is in no header: it is the last token of the
 subject that the reply goes to.
+
+A message of a newer format says so in one more header, and is refused: this process would misread it.
 """
 
 import re
@@ -15,6 +17,7 @@ from typing import Final, Literal, cast, get_args
 from hivewire.model.ids import AgentId
 from hivewire.model.topics import TopicId
 from hivewire.nats.cloud_events import DEFAULT_CONTENT_TYPE, read_cloud_event
+from hivewire.nats.formats import FORMAT_HEADER, check_format_header
 from hivewire.nats.header_text import EnvelopeError, quoted, trace_of, unquoted
 
 __all__ = [
@@ -132,9 +135,11 @@ def decode_event(headers: Mapping[str, str] | None, payload: bytes) -> EventEnve
 
     Raises:
         EnvelopeError: Not a CloudEvent, or one that can't be an event here; the text says what is missing.
+        UnsupportedFormatError: A newer version of Hivewire sent it.
     """
     event = read_cloud_event(headers, payload)
     attributes = event.attributes
+    check_format_header(attributes.get(FORMAT_HEADER), "an event")
     try:
         topic = TopicId(attributes["ce-type"], attributes["ce-source"])
     except ValueError as error:
@@ -190,10 +195,13 @@ def decode_call(headers: Mapping[str, str] | None, payload: bytes) -> CallEnvelo
 
     Raises:
         EnvelopeError: A header is missing or malformed.
+        UnsupportedFormatError: A newer version of Hivewire sent it.
     """
     if headers is None:
         raise EnvelopeError("a request without the headers Hw-Type and Hw-Left")
     type_name, left = headers.get("Hw-Type"), headers.get("Hw-Left")
+    if len(headers) != 2 or type_name is None or left is None:
+        check_format_header(headers.get("Hw-Format"), "a request")
     if type_name is None or left is None:
         raise EnvelopeError(f"a request without the header {'Hw-Type' if type_name is None else 'Hw-Left'}")
     if not _is_count(left):
@@ -237,12 +245,14 @@ def decode_reply(headers: Mapping[str, str] | None, payload: bytes) -> ReplyEnve
 
     Raises:
         EnvelopeError: A header is missing or malformed.
+        UnsupportedFormatError: A newer version of Hivewire sent it.
     """
     if headers is None:
         raise EnvelopeError("a reply without headers: it was not sent by an agent runtime")
     type_name = headers.get("Hw-Type")
     if len(headers) == 1 and type_name is not None:
         return ReplyEnvelope(type_name=unquoted(type_name), payload=payload)
+    check_format_header(headers.get("Hw-Format"), "a reply")
     status = headers.get("Hw-Status", "value")
     if status not in _REPLY_STATUSES:
         raise EnvelopeError(f"a reply of the unknown status {status!r}")

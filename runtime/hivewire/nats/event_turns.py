@@ -1,60 +1,110 @@
-"""Events as their recipient's process sees them: whose they are, and running the turn.
+"""Events as their recipient's process sees them: whose they are, their turns, and what becomes of those that fail.
 
-A handler's error never reaches the publisher and never holds up another agent: it is logged, told to the event logger,
-and the event counts as handled.
+A handler's error never reaches the publisher and never holds up another agent. The turn is run again, as the retry
+policy of the agent's class says, and in the end the event goes to the dead letters.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
 
+from hivewire.agents.catalog import AgentCatalog
+from hivewire.agents.retries import RetryPolicy, retry_policy_of
+from hivewire.exceptions import (
+    BrokerUnavailableError,
+    MessageTooLargeError,
+    UnsupportedFormatError,
+    WorkerLostError,
+)
 from hivewire.logging import EVENT_LOGGER_NAME, MessageHandlerExceptionEvent
 from hivewire.model.ids import AgentId
+from hivewire.nats.activations import (
+    StateFormatError,
+    StateRefusedError,
+    StateUnreadableError,
+    SupersededError,
+    WriteUnknownError,
+)
+from hivewire.nats.broker import Broker, JetStreamError
+from hivewire.nats.dead_letters import DeadLetter, describe, store_dead_letter
 from hivewire.nats.envelope import EnvelopeError, EventEnvelope, decode_event
+from hivewire.nats.formats import FORMAT_HEADER
+from hivewire.nats.header_text import unquoted
 from hivewire.nats.incoming import addressed_key
 from hivewire.nats.positions import SubscriptionChange
+from hivewire.nats.session import SessionKeeper
 from hivewire.nats.stream_reader import StreamMessage
 from hivewire.nats.subjects import Subjects, type_token
 from hivewire.nats.tokens import token
-from hivewire.nats.turns import Turn, Turns
+from hivewire.nats.turn import GivenUpError, SessionLapsedError, Turn, TurnWithdrawnError
+from hivewire.nats.turns import Turns
 
 log = logging.getLogger("hivewire.events")
 _event_log = logging.getLogger(EVENT_LOGGER_NAME)
 
+EVENT_TIMEOUT_S: Final = 900.0
+"""How long the turn of an event may take, unless the class attribute `event_timeout`, in seconds, says otherwise."""
+
+_CONFLICT_PAUSE_S = 0.02
+_NO_BROKER_PAUSE_S = 1.0
+_FIRST_PAUSE_S = 0.25
+_LAST_PAUSE_S = 15.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncomingEvent:
-    """An event for one agent. `key` is the token of the agent's key."""
+    """An event for one agent. `key` is the token of the agent's key. `refused` tells why it can't be handled by this
+    version of Hivewire."""
 
     agent: AgentId
     key: str
     envelope: EventEnvelope
+    message: StreamMessage
+    refused: UnsupportedFormatError | None = None
 
 
 class EventTurns:
     """Reads stored events and runs them on the agents of this process."""
 
-    def __init__(self, subjects: Subjects, turns: Turns, *, deployment: str, record_payloads: bool) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        subjects: Subjects,
+        turns: Turns,
+        catalog: AgentCatalog,
+        keeper: SessionKeeper,
+        *,
+        deployment: str,
+        instance: str,
+        record_payloads: bool,
+    ) -> None:
+        self._broker = broker
         self._inbox_prefix = subjects.inboxes.removesuffix(">")
         self._marker_prefix = subjects.markers.removesuffix("*")
-        self._last: tuple[StreamMessage, EventEnvelope | None] | None = None
+        self._last: tuple[StreamMessage, EventEnvelope | None, UnsupportedFormatError | None] | None = None
         self._subjects = subjects
         self._turns = turns
+        self._catalog = catalog
+        self._keeper = keeper
+        self._instance = instance
         self._record_payloads = record_payloads
         self.deployment = deployment
 
     def recipient(
-        self, message: StreamMessage, agent_type: str, subscriptions: SubscriptionChange
+        self, message: StreamMessage, agent_type: str, subscriptions: SubscriptionChange | None
     ) -> IncomingEvent | None:
         """Return the event with its recipient, or None when no agent of the type has to handle it.
 
         That is so when the event is another type's, when the recipient published it itself, and for a message that is
-        not an event, which is logged.
+        not an event, which is logged. Without subscriptions the event is one of the type's.
         """
         try:
-            envelope = self._decoded(message)
+            envelope, refused = self._decoded(message)
             if envelope is None:
                 return None
             if message.subject.startswith(self._inbox_prefix):
@@ -62,9 +112,12 @@ class EventTurns:
                 if address.type_token != type_token(agent_type):
                     return None
                 key = address.key_token
-                agent = AgentId(agent_type, addressed_key(key, message.headers.get("Hw-Key")))
+                named = message.headers.get("Hw-Key")
+                agent = AgentId(agent_type, addressed_key(key, None if named is None else unquoted(named)))
             else:
-                if not any(each.matches(envelope.topic.type) for each in subscriptions.filters):
+                if subscriptions is not None and not any(
+                    each.matches(envelope.topic.type) for each in subscriptions.filters
+                ):
                     return None
                 # The slot of the subject decides whose event it is; a header that says otherwise is not believed.
                 if self._subjects.stored_event(envelope.topic.source, envelope.topic.type) != message.subject:
@@ -76,21 +129,22 @@ class EventTurns:
             return None
         if envelope.sender == agent:
             return None
-        return IncomingEvent(agent=agent, key=key, envelope=envelope)
+        return IncomingEvent(agent=agent, key=key, envelope=envelope, message=message, refused=refused)
 
-    def _decoded(self, message: StreamMessage) -> EventEnvelope | None:
+    def _decoded(self, message: StreamMessage) -> tuple[EventEnvelope | None, UnsupportedFormatError | None]:
         """Decode a message, once for all the types that share its reader."""
         if self._last is None or self._last[0] is not message:
-            self._last = message, None
+            self._last = message, None, None
             if not message.subject.startswith(self._marker_prefix):
-                self._last = message, decode_event(message.headers, message.payload)
-        return self._last[1]
+                self._last = message, *_decoded(message)
+        return self._last[1:]
 
-    async def serve(self, event: IncomingEvent, sequence: int) -> None:
-        """Run the event's turn. Returns when the event is done with, whatever the handler did."""
-        envelope = event.envelope
-        turn = Turn(
-            id=f"{event.agent.type}-{event.key}-{sequence}",
+    def turn_of(self, event: IncomingEvent, *, stream: str, epoch: int = 0, owner: object = None) -> Turn:
+        """Return the turn of an event: `stream` is what its sequence belongs to, `epoch` that of its owner."""
+        envelope, sequence = event.envelope, event.message.sequence
+        cls = self._catalog.agent_class(event.agent.type)
+        return Turn(
+            id=f"{event.agent.type}-{event.key}-{sequence}-{epoch}",
             agent=event.agent,
             type_name=envelope.type_name,
             content_type=envelope.content_type,
@@ -99,18 +153,164 @@ class EventTurns:
             sender=envelope.sender,
             topic=envelope.topic,
             trace=envelope.trace,
+            time_limit_s=getattr(cls, "event_timeout", EVENT_TIMEOUT_S),
+            sequence=sequence,
+            stream=stream,
+            origin=f"{event.agent.type}/{event.key}/{stream}/{sequence}",
+            owner=owner,
         )
-        try:
-            await self._turns.run(turn)
-        except BaseException as error:
-            task = asyncio.current_task()
-            if isinstance(error, (KeyboardInterrupt, SystemExit)) or (task is not None and task.cancelling()):
-                raise
-            self._report(event, error)
 
-    def _report(self, event: IncomingEvent, error: BaseException) -> None:
+    async def serve(
+        self, event: IncomingEvent, turn: Turn, *, stream: str, on_failure: Callable[[], object] = lambda: None
+    ) -> bool:
+        """Run the event's turn until it is done with: handled, or among the dead letters.
+
+        Returns False when it is not, and will be handled by whoever owns the shard next. `on_failure` is called each
+        time that it is to be tried again.
+        """
+        attempts = 0
+        try:
+            if event.refused is not None:
+                return await self.give_up(event, turn, event.refused, attempts=0, stream=stream)
+            while True:
+                try:
+                    await self._turns.run(turn)
+                    return True
+                except TurnWithdrawnError:
+                    return False
+                except SessionLapsedError:
+                    # A renewal that is under way may save the session; if not, the turn is withdrawn with its shard.
+                    delay = _FIRST_PAUSE_S
+                except GivenUpError:
+                    return await self._give_up(event, turn, _unknown_cause(event), attempts=0, stream=stream)
+                except (SupersededError, WriteUnknownError, StateUnreadableError) as error:
+                    log.warning("%s: event %d is handled again: %s", event.agent, event.message.sequence, error)
+                    delay = _CONFLICT_PAUSE_S
+                except StateFormatError as error:
+                    log.error("%s: event %d waits: %s", event.agent, event.message.sequence, error)
+                    delay = _LAST_PAUSE_S
+                except (BrokerUnavailableError, StateRefusedError) as error:
+                    # Not the handler's fault, so it does not count; and without a broker nothing can be given up.
+                    delay = _NO_BROKER_PAUSE_S
+                    self._report(event, error, attempts + 1, delay)
+                except BaseException as error:
+                    if _is_ending(error):
+                        raise
+                    attempts += 1
+                    again_after = self._policy(event.agent).delay_after(attempts, error)
+                    self._report(event, error, attempts, again_after)
+                    if again_after is None:
+                        return await self._give_up(event, turn, error, attempts=attempts, stream=stream)
+                    delay = again_after
+                on_failure()
+                await self._turns.rest(turn, delay)
+        except TurnWithdrawnError:
+            return False
+        finally:
+            self._turns.abandon(turn)
+
+    async def give_up(self, event: IncomingEvent, turn: Turn, error: Exception, *, attempts: int, stream: str) -> bool:
+        """Send an event to the dead letters without running it. Returns as `serve`."""
+        try:
+            self._report(event, error, attempts, None)
+            return await self._give_up(event, turn, error, attempts=attempts, stream=stream)
+        except TurnWithdrawnError:
+            return False
+        finally:
+            self._turns.abandon(turn)
+
+    async def _give_up(
+        self, event: IncomingEvent, turn: Turn, error: BaseException, *, attempts: int, stream: str
+    ) -> bool:
+        name, text, trace = describe(error)
+        message = event.message
+        letter = DeadLetter(
+            agent=event.agent,
+            sequence=message.sequence,
+            stream=stream,
+            subject=message.subject,
+            error=name,
+            message=text,
+            traceback=trace,
+            attempts=attempts,
+            instance=self._instance,
+            session=self._keeper.id,
+            time=time.time(),
+            headers=message.headers,
+            payload=message.payload,
+        )
+        pause = _FIRST_PAUSE_S
+        while True:
+            try:
+                if self._turns.persists(event.agent):
+                    # First where it is decided: from here on nobody can commit it any more.
+                    turn.operation = "bury"
+                    if not await self._turns.run(turn):
+                        log.info("event %d of %s is handled after all", message.sequence, event.agent)
+                        return True
+                # The next owner of the shard, if it is given up now, waits for what comes of this.
+                turn.started = True
+                await store_dead_letter(self._broker, self._subjects, letter)
+                return True
+            except SessionLapsedError:
+                log.warning(
+                    "event %d of %s can't be given up while the session is in doubt", message.sequence, event.agent
+                )
+            except MessageTooLargeError:
+                log.exception("event %d of %s leaves its payload out of its dead letter", message.sequence, event.agent)
+                letter = replace(letter, payload=b"")
+            except (
+                SupersededError,
+                WriteUnknownError,
+                BrokerUnavailableError,
+                JetStreamError,
+                StateFormatError,
+                StateRefusedError,
+            ) as problem:
+                log.error("event %d of %s can't be given up yet: %s", message.sequence, event.agent, problem)
+            turn.started = False
+            await self._turns.rest(turn, pause)
+            pause = min(pause * 2, _LAST_PAUSE_S)
+
+    def _policy(self, agent_id: AgentId) -> RetryPolicy:
+        try:
+            return retry_policy_of(self._catalog.agent_class(agent_id.type))
+        except TypeError as error:
+            log.error("%s: %s; the default holds", agent_id, error)
+            return RetryPolicy()
+
+    def _report(self, event: IncomingEvent, error: BaseException, attempts: int, delay: float | None) -> None:
         envelope = event.envelope
-        log.error("%s failed on event %s of %s", event.agent, envelope.message_id, envelope.topic, exc_info=error)
+        what = "it goes to the dead letters" if delay is None else f"again in {delay:.2f} s"
+        log.error(
+            "%s failed on event %s of %s (attempt %d, %s)",
+            event.agent,
+            envelope.message_id,
+            envelope.topic,
+            attempts,
+            what,
+            exc_info=error,
+        )
         if _event_log.isEnabledFor(logging.INFO):
             payload = envelope.payload.decode(errors="replace") if self._record_payloads else envelope.type_name
             _event_log.info(MessageHandlerExceptionEvent(payload=payload, handling_agent=event.agent, exception=error))
+
+
+def _decoded(message: StreamMessage) -> tuple[EventEnvelope, UnsupportedFormatError | None]:
+    try:
+        return decode_event(message.headers, message.payload), None
+    except UnsupportedFormatError as error:
+        # Whose it is can still be read, so that it is kept for a process that understands it.
+        headers = {name: value for name, value in message.headers.items() if name.lower() != FORMAT_HEADER}
+        return decode_event(headers, message.payload), error
+
+
+def _unknown_cause(event: IncomingEvent) -> Exception:
+    return WorkerLostError(
+        f"Event {event.message.sequence} was given up by a process that ended before it had stored the cause"
+    )
+
+
+def _is_ending(error: BaseException) -> bool:
+    task = asyncio.current_task()
+    return isinstance(error, KeyboardInterrupt | SystemExit) or (task is not None and bool(task.cancelling()))

@@ -52,11 +52,13 @@ class HeldKeys:
         held.waiting.append((sequence, handle))
         return True
 
-    def still_running(self, session: str, keys: Collection[str]) -> None:
-        """An earlier owner says which keys it is still busy with: all its others are done."""
+    def still_running(self, session: str, keys: Collection[str], *, unfinished: Collection[int] = ()) -> None:
+        """An earlier owner says which keys it is still busy with: all its others are done, except for those events
+        that it leaves unfinished."""
         for key, held in list(self._held.items()):
             if held.elsewhere.session == session and key not in keys:
-                self._release(key, finished=held.elsewhere.sequences)
+                finished = [sequence for sequence in held.elsewhere.sequences if sequence not in unfinished]
+                self._release(key, finished=finished)
 
     def session_ended(self, session: str) -> None:
         """An earlier owner is gone: what it was busy with is handled here."""

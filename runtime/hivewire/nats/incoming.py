@@ -43,15 +43,22 @@ from hivewire.nats.session import SessionKeeper
 from hivewire.nats.subjects import Subjects
 from hivewire.nats.task_scope import TaskScope
 from hivewire.nats.tokens import token, untoken
-from hivewire.nats.turns import Turn, Turns
+from hivewire.nats.turn import SessionLapsedError, Turn, TurnWithdrawnError
+from hivewire.nats.turns import Turns
 
 log = logging.getLogger("hivewire.incoming")
 _event_log = logging.getLogger(EVENT_LOGGER_NAME)
 
+FORWARDED_HEADER = "Hw-Forwarded"
+"""On a call that one process sends on to another: the subject that its caller sent it to."""
+
 _RECONNECT_WAIT_S = 10.0
+_DOUBT_WAIT_S = 10.0
+_DOUBT_POLL_S = 0.1
 _EARLY_CANCEL_S = 10.0
 _EARLY_CANCELS = 10_000
 _MOVED = encode_reply(ReplyEnvelope(status="moved"))
+_OVERLOADED = encode_reply(ReplyEnvelope(status="overloaded"))
 
 
 # Not frozen, as that would make it three times as slow to build.
@@ -123,8 +130,17 @@ class IncomingCalls:
         headers, payload = _MOVED
         await self._publish(call.reply, payload, headers)
 
+    async def forward(self, call: IncomingCall, message: Msg, subject: str) -> None:
+        """Send a call on to a process's control subject, which answers it or sends its caller back here."""
+        self._forget(call)
+        headers = {**(message.headers or {}), FORWARDED_HEADER: message.subject}
+        try:
+            await self._broker.publish(subject, message.data, reply=message.reply, headers=headers)
+        except BrokerUnavailableError as error:
+            log.warning("a direct message to %s is not sent on: %s", call.agent, error)
+
     async def read(self, message: Msg, agent_type: str) -> IncomingCall | None:
-        """Read a request. None: it is cancelled, or can't be read, and its caller was told so."""
+        """Read a request. None: it is cancelled, can't be read, or finds no room, and its caller was told so."""
         reply = message.reply
         if not reply:
             log.warning("a direct message on %s names no subject for the answer and is not executed", message.subject)
@@ -140,6 +156,10 @@ class IncomingCalls:
             unreadable = SerializationError(f"The request can't be read: {error}")
             await self._answer_error(reply, unreadable, agent_type, self._keeper.id)
             return None
+        if not self._turns.admit(call_id, agent, envelope.chain):
+            headers, payload = _OVERLOADED
+            await self._publish(reply, payload, headers)
+            return None
         cancellation = self._open[call_id] = CancellationToken()
         self._keeper.call_received(reply)
         return IncomingCall(
@@ -152,21 +172,42 @@ class IncomingCalls:
             cancellation=cancellation,
         )
 
-    async def serve(self, call: IncomingCall) -> None:
+    def turn_of(self, call: IncomingCall, owner: object = None) -> Turn:
+        """Return the turn that a call asks for."""
+        envelope = call.envelope
+        return Turn(
+            id=call.id,
+            agent=call.agent,
+            type_name=envelope.type_name,
+            content_type=envelope.content_type,
+            payload=envelope.payload,
+            message_id=envelope.message_id or call.id,
+            operation=envelope.operation,
+            sender=envelope.sender,
+            chain=envelope.chain,
+            trace=envelope.trace,
+            token=call.cancellation,
+            deadline=call.deadline,
+            owner=owner,
+        )
+
+    async def serve(self, call: IncomingCall, turn: Turn) -> None:
         """Run the call's turn and answer."""
         try:
-            await self._serve(call)
+            await self._serve(call, turn)
         except Exception:
             # What goes wrong with one answer must not end the work of all others.
             log.exception("answering a direct message to %s failed", call.agent)
         finally:
             self._forget(call)
 
-    async def _serve(self, call: IncomingCall) -> None:
+    async def _serve(self, call: IncomingCall, turn: Turn) -> None:
         reply, agent_id, session = call.reply, call.agent, call.session
         try:
-            value = await self._run(call)
+            value = await self._turns.run(turn)
             headers, payload = await self._encoded(value, agent_id, call.envelope)
+        except (TurnWithdrawnError, SessionLapsedError):
+            await self.refuse(call)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and self._tasks.closing:
                 stopped = WorkerLostError(f"The process of {agent_id} stopped before the handler had finished")
@@ -181,25 +222,6 @@ class IncomingCalls:
                 await self._send(reply, payload, headers, session)
             except MessageTooLargeError as error:
                 await self._answer_error(reply, error, agent_id, session)
-
-    async def _run(self, call: IncomingCall) -> Any:
-        envelope = call.envelope
-        return await self._turns.run(
-            Turn(
-                id=call.id,
-                agent=call.agent,
-                type_name=envelope.type_name,
-                content_type=envelope.content_type,
-                payload=envelope.payload,
-                message_id=envelope.message_id or call.id,
-                operation=envelope.operation,
-                sender=envelope.sender,
-                chain=envelope.chain,
-                trace=envelope.trace,
-                token=call.cancellation,
-                deadline=call.deadline,
-            )
-        )
 
     async def _encoded(self, value: Any, agent_id: AgentId, envelope: CallEnvelope) -> tuple[dict[str, str], bytes]:
         if self._interventions and envelope.operation == "message":
@@ -230,7 +252,7 @@ class IncomingCalls:
         await self._send(reply, payload, headers, session)
 
     async def _send(self, reply: str, payload: bytes, headers: dict[str, str], session: str) -> None:
-        if self._may_answer(session) and not await self._publish(reply, payload, headers):
+        if await self._holds(session) and not await self._publish(reply, payload, headers):
             await self._send_after_reconnect(reply, payload, headers, session)
 
     async def _send_after_reconnect(self, reply: str, payload: bytes, headers: dict[str, str], session: str) -> None:
@@ -242,10 +264,15 @@ class IncomingCalls:
         # The caller may come back later than this process, and an answer that it has already is passed over.
         for pause in (0.0, 0.5, 1.5):
             await asyncio.sleep(pause)
-            if self._may_answer(session):
+            if await self._holds(session):
                 await self._publish(reply, payload, headers)
 
-    def _may_answer(self, session: str) -> bool:
+    async def _holds(self, session: str) -> bool:
+        """Tell whether the session that a turn began in holds; one that is in doubt is waited for, a little while."""
+        until = time.monotonic() + _DOUBT_WAIT_S
+        # The keeper lives in another thread, so it can only be asked.
+        while self._keeper.id == session and not self._keeper.valid() and time.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(_DOUBT_POLL_S)
         if self._keeper.id == session and self._keeper.valid():
             return True
         log.warning("an answer is held back: the session that its turn began in is lost")
@@ -262,6 +289,7 @@ class IncomingCalls:
 
     def _forget(self, call: IncomingCall) -> None:
         self._open.pop(call.id, None)
+        self._turns.dismiss(call.id)
         self._keeper.call_ended(call.reply)
 
     async def _on_cancel(self, message: Msg) -> None:

@@ -28,14 +28,16 @@ class KvStore:
 
     async def get(self, key: str, default: Any = None) -> Any:
         """Return a value, or `default` if there is none."""
-        value, revision = await self.get_with_revision(key)
-        return value if revision and value is not _ABSENT else default
-
-    async def get_with_revision(self, key: str) -> tuple[Any, int]:
-        """Return a value and its revision, for `compare_and_set`; the revision is 0 for a key that never was."""
         await self._make()
         entry = await self._bucket.get(token(key))
-        return (_ABSENT if entry.value is None else json.loads(entry.value)), entry.revision
+        return default if entry.value is None else json.loads(entry.value)
+
+    async def get_with_revision(self, key: str) -> tuple[Any, int]:
+        """Return a value and its revision, for `compare_and_set`; None for a key that is not there, with the revision 0
+        if it never was."""
+        await self._make()
+        entry = await self._bucket.get(token(key))
+        return (None if entry.value is None else json.loads(entry.value)), entry.revision
 
     async def set(self, key: str, value: Any) -> None:
         """Write a value, whatever was there.
@@ -83,14 +85,6 @@ class KvStore:
         if not self._made:
             await provision_bucket(self._broker, self._bucket.name)
             self._made = True
-
-
-class _Absent:
-    def __repr__(self) -> str:
-        return "<absent>"
-
-
-_ABSENT = _Absent()
 
 
 def _encoded(value: Any) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
 from hivewire.exceptions import MessageDroppedException, MessageTooLargeError, UndeliverableException
@@ -18,7 +19,9 @@ from hivewire.model.serializer_registry import Encoded, SerializerRegistry
 from hivewire.model.topics import TopicId
 from hivewire.nats.broker import Broker, JetStreamError
 from hivewire.nats.calls import Calls
+from hivewire.nats.dead_letters import STORY_BYTES
 from hivewire.nats.envelope import CallEnvelope, CallOperation, EventEnvelope, ReplyEnvelope, encode_event
+from hivewire.nats.event_stream import why_refused
 from hivewire.nats.options import RuntimeOptions
 from hivewire.nats.registry import Registry
 from hivewire.nats.subjects import Subjects
@@ -28,7 +31,6 @@ from hivewire.telemetry import MessageTracer
 log = logging.getLogger("hivewire.outgoing")
 _event_log = logging.getLogger(EVENT_LOGGER_NAME)
 
-_STREAM_FULL = 10077
 _STREAM_MESSAGE_TOO_LARGE = 10054
 _STREAM_HEADERS_TOO_LARGE = 10097
 
@@ -113,7 +115,13 @@ class Outgoing:
         """Publish an event; returns when it is stored, or an intervention handler dropped it."""
         self.publishing += 1
         try:
-            message_id = message_id or self._new_id()
+            turn = current_turn()
+            derived = None
+            if turn is not None:
+                # The same whenever the turn is run again, so that the broker stores it once.
+                derived = derived_id(turn.origin, turn.published)
+                turn.published += 1
+            message_id = message_id or derived or self._new_id()
             if self._interventions:
                 context = _context(sender, topic, cancellation_token, message_id)
                 try:
@@ -123,11 +131,13 @@ class Outgoing:
                 except Exception:
                     log.exception("an intervention handler failed on a publish to %s", topic)
                     return
-            await self._store(message, topic, sender, message_id)
+            await self._store(message, topic, sender, message_id, derived)
         finally:
             self.publishing -= 1
 
-    async def _store(self, message: Any, topic: TopicId, sender: AgentId | None, message_id: str) -> None:
+    async def _store(
+        self, message: Any, topic: TopicId, sender: AgentId | None, message_id: str, derived: str | None
+    ) -> None:
         encoded = self._serializers.encode(message)
         if _event_log.isEnabledFor(logging.INFO):
             self._report(encoded, sender, topic, MessageKind.PUBLISH, DeliveryStage.SEND)
@@ -142,10 +152,14 @@ class Outgoing:
                 trace=self._trace(),
             )
         )
+        if derived is not None:
+            headers["Nats-Msg-Id"] = derived
         if not self._registry.anyone_subscribes(topic.type):
             self.unrouted += 1
             log.info("nobody subscribes to topic type %s; a message to it is unrouted", topic.type)
         subject = self._subjects.event(topic.source, topic.type)
+        # If it has to be given up, the story of its failure goes with it.
+        self._broker.check_size(subject, payload, headers, reserve=STORY_BYTES)
         try:
             await self._broker.store(subject, payload, headers=headers, timeout=self._options.publish_timeout)
         except JetStreamError as error:
@@ -155,15 +169,24 @@ class Outgoing:
                     f"A message to topic type {topic.type} is larger than the event stream takes: {len(payload)} bytes"
                     f" of payload and {headers_bytes} bytes of headers, which hold the topic and the sender; {error}"
                 ) from error
-            full = "the event stream is full: its readers are too far behind, or its limits too low"
-            why = full if error.code == _STREAM_FULL else str(error)
+            why = why_refused(error, self._subjects.events_stream)
             raise UndeliverableException(f"A message to {topic} was not stored: {why}") from error
 
     async def _outcome(
         self, recipient: AgentId, envelope: CallEnvelope, timeout: float | None, token: CancellationToken | None
     ) -> Any:
         limit = self._options.default_timeout if timeout is None else timeout
-        reply = await self._calls.call(recipient, envelope, timeout=limit, cancellation_token=token)
+        turn = current_turn()
+        nested = turn.nested if turn is not None else None
+        if nested is None:
+            reply = await self._calls.call(recipient, envelope, timeout=limit, cancellation_token=token)
+        else:
+            # Others go on in this process meanwhile, those among them that the call waits for.
+            nested.step_out()
+            try:
+                reply = await self._calls.call(recipient, envelope, timeout=limit, cancellation_token=token)
+            finally:
+                await nested.step_in()
         if reply.status == "error":
             raise decode_error(reply.payload)
         if envelope.operation == "message" and _event_log.isEnabledFor(logging.INFO):
@@ -206,6 +229,11 @@ def _context(
         cancellation_token=token or CancellationToken(),
         message_id=message_id,
     )
+
+
+def derived_id(origin: str, number: int) -> str:
+    """Return the id of what a turn publishes as its n-th message: that of what was handled, for whom, and n."""
+    return sha256(f"{len(origin)}:{origin}/{number}".encode()).hexdigest()[:32]
 
 
 def _named_key(key: str) -> str | None:

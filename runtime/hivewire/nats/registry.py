@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from hivewire.exceptions import BrokerUnavailableError
-from hivewire.nats.broker import Broker
+from hivewire.exceptions import BrokerUnavailableError, UndeliverableException
+from hivewire.nats.broker import Broker, JetStreamError
 from hivewire.nats.buckets import Bucket, BucketView, Entry, WriteConflictError
-from hivewire.nats.positions import SubscriptionChange
+from hivewire.nats.event_stream import EventStream, why_refused
+from hivewire.nats.formats import FORMAT, check_format
+from hivewire.nats.positions import Position, SubscriptionChange
 from hivewire.nats.subjects import Subjects, type_token
 from hivewire.nats.topic_filters import TopicFilter
 
@@ -96,6 +98,7 @@ class TypeRecord:
     def to_json(self) -> bytes:
         begins = self.begins
         data = {
+            "format": FORMAT,
             "type": self.name,
             "kind": self.shape and self.shape.kind,
             "shards": self.shape and self.shape.shards,
@@ -114,7 +117,14 @@ class TypeRecord:
 
     @classmethod
     def from_json(cls, payload: bytes) -> TypeRecord:
+        """Read a record.
+
+        Raises:
+            UnsupportedFormatError: a newer version of Hivewire wrote it.
+            ValueError, KeyError, TypeError, AttributeError: it is not such a record.
+        """
         data: dict[str, Any] = json.loads(payload)
+        check_format(data, f"the registry's record of {data.get('type')}")
         begins = data.get("begins")
         return cls(
             name=data["type"],
@@ -133,16 +143,12 @@ class TypeRecord:
 
 
 class Registry:
-    """The registry of a namespace: a live view, and the changes that this process makes.
+    """The registry of a namespace: a live view, and the changes that this process makes."""
 
-    Args:
-        stream_created: The creation time of the event stream, which sequences belong to.
-    """
-
-    def __init__(self, broker: Broker, subjects: Subjects, *, stream_created: str) -> None:
+    def __init__(self, broker: Broker, subjects: Subjects, stream: EventStream) -> None:
         self._broker = broker
         self._subjects = subjects
-        self._stream_created = stream_created
+        self._stream = stream
         self._bucket = Bucket(broker, subjects.registry_bucket)
         self._view = BucketView(self._bucket, on_change=self._on_entry)
         self._types: dict[str, TypeRecord] = {}
@@ -188,6 +194,7 @@ class Registry:
 
         Raises:
             ValueError: the type exists with another shape.
+            UnsupportedFormatError: a newer version of Hivewire wrote the type's record; it is left as it is.
         """
         wanted = list(filters)
 
@@ -201,6 +208,7 @@ class Registry:
 
         Raises:
             ValueError: the type exists with another shape.
+            UnsupportedFormatError: a newer version of Hivewire wrote the type's record; it is left as it is.
         """
         wanted = list(filters)
 
@@ -226,18 +234,36 @@ class Registry:
 
         return await self._change(agent_type, change)
 
+    async def begin_anew(self) -> None:
+        """Let all types begin in the event stream that took the place of another one, unless a process did so before.
+
+        Raises:
+            BrokerUnavailableError: as `add`; what is left can be done by another call.
+        """
+        for agent_type in list(self._types):
+            entry = await self._bucket.get(_key(agent_type))
+            record = None if entry.value is None else TypeRecord.from_json(entry.value)
+            if record is not None and not self._has_begun(record):
+                await self._mark(record)
+
+    def _has_begun(self, record: TypeRecord) -> bool:
+        return record.begins is not None and record.begins.stream == self._stream.created
+
     async def _change(self, agent_type: str, change: Callable[[TypeRecord | None], TypeRecord]) -> TypeRecord:
         record = await self._update(agent_type, change)
-        begun_here = record.begins is not None and record.begins.stream == self._stream_created
-        if record.marked < record.change or not begun_here:
+        if record.marked < record.change or not self._has_begun(record):
             record = await self._mark(record)
         self._types[agent_type] = record
         self._subscribed.clear()
         return record
 
     async def _update(self, agent_type: str, change: Callable[[TypeRecord | None], TypeRecord]) -> TypeRecord:
-        """Apply a change by compare-and-set, again after each conflict."""
-        key = f"{type_token(agent_type)}.type"
+        """Apply a change by compare-and-set, again after each conflict.
+
+        Raises:
+            UnsupportedFormatError: a newer version of Hivewire wrote the record; it is left as it is.
+        """
+        key = _key(agent_type)
         for _ in range(_WRITE_ATTEMPTS):
             entry = await self._bucket.get(key)
             old = None if entry.value is None else TypeRecord.from_json(entry.value)
@@ -260,8 +286,15 @@ class Registry:
         """
         subscriptions = record.subscriptions
         payload = json.dumps({"type": record.name, **subscriptions.to_json()}, separators=(",", ":")).encode()
-        stored = await self._broker.store(self._subjects.marker(record.name), payload)
-        begins = Beginning(sequence=stored.sequence, stream=self._stream_created, subscriptions=subscriptions)
+        try:
+            stored = await self._broker.store(self._subjects.marker(record.name), payload)
+        except JetStreamError as error:
+            why = why_refused(error, self._stream.name)
+            raise UndeliverableException(f"The subscriptions of {record.name} can't be announced: {why}") from error
+        # A type that was there before the stream was made anew takes all that the new one has.
+        moved = record.begins is not None and not self._has_begun(record)
+        sequence = 0 if moved else stored.sequence
+        begins = Beginning(sequence=sequence, stream=self._stream.created, subscriptions=subscriptions)
 
         def marked(current: TypeRecord | None) -> TypeRecord:
             current = current or record
@@ -280,6 +313,26 @@ class Registry:
             return
         self._types[record.name] = record
         self._subscribed.clear()
+
+
+def first_position(record: TypeRecord, stream: str) -> Position | None:
+    """Return where a shard of the type begins that has no position in the present stream; None before the type's first
+    marker. Of another stream neither sequences nor markers mean anything: there is everything to read."""
+    begins = record.begins
+    if begins is None:
+        return None
+    here = begins.stream == stream
+    return Position(
+        owner=None,
+        epoch=0,
+        stream=stream,
+        subscriptions=begins.subscriptions if here else record.subscriptions,
+        floor=begins.sequence if here else 0,
+    )
+
+
+def _key(agent_type: str) -> str:
+    return f"{type_token(agent_type)}.type"
 
 
 def _earlier(known: Beginning | None, new: Beginning) -> Beginning:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import signal
 import threading
@@ -32,11 +33,16 @@ from hivewire.model.topics import TopicId, check_strict_topic_id
 from hivewire.nats.broker import Broker
 from hivewire.nats.calls import Calls
 from hivewire.nats.declarations import Declarations, filter_of, shape_of, subscriber_of
+from hivewire.nats.event_stream import EventStream
 from hivewire.nats.options import OptionKeywords, RuntimeOptions
 from hivewire.nats.outgoing import Outgoing
-from hivewire.nats.provisioner import provision
+from hivewire.nats.provisioner import provision, provision_stateless
+from hivewire.nats.readiness import Readiness
 from hivewire.nats.registry import Registry
+from hivewire.nats.retention import checked_retention
 from hivewire.nats.serving import Serving
+from hivewire.nats.state_records import decode_state, encode_state
+from hivewire.nats.stream_watch import StreamWatch
 from hivewire.nats.subjects import Subjects
 from hivewire.nats.task_scope import TaskScope
 from hivewire.nats.tokens import slot
@@ -61,9 +67,11 @@ class NatsAgentRuntime(AgentHost):
     runtime. Options are those of `RuntimeOptions`.
 
     Guarantees: a direct message ends in exactly one outcome and runs at most once. A publish that returned is stored,
-    and every agent that subscribes gets it at least once, in the order of its sender. All messages of one agent key
-    meet in one process, however many serve its type. Not guaranteed: order between direct messages and events, and that
-    an agent sees an event only once when a process dies.
+    and every agent that subscribes handles it, or gives it up to the dead letters after the retries of its class. All
+    messages of one agent key meet in one process, however many serve its type. An agent that overrides `save_state` is
+    stored after its messages, and each event of its key counts once in its state, in the order of the stream, whatever
+    crashes. Not guaranteed: order between direct messages and events, and that an agent without state handles an event
+    only once when an attempt fails or a process dies.
     """
 
     def __init__(self, broker_url: str, *, instance_id: str | None = None, **options: Unpack[OptionKeywords]) -> None:
@@ -71,13 +79,16 @@ class NatsAgentRuntime(AgentHost):
             RuntimeOptions(**options) if instance_id is None else RuntimeOptions(instance_id=instance_id, **options)
         )
         checked_concurrency(self._options.concurrency, "runtime option `concurrency`")
+        checked_retention(self._options.event_retention)
         super().__init__(
             strict_ids=self._options.strict_ids,
             strict_payloads=self._options.strict_payloads,
             strict_unhandled=self._options.strict_unhandled,
         )
         self._subjects = Subjects(self._options.namespace)
-        self._broker = Broker(broker_url, name=f"hivewire {self._options.instance_id}")
+        self._broker = Broker(
+            broker_url, name=f"hivewire {self._options.instance_id}", credentials=self._options.credentials
+        )
         self._interventions = InterventionChain(self._options.intervention_handlers)
         self._tracer = MessageTracer(self._options.tracer_provider, instance=self._options.instance_id)
         self._tasks = TaskScope(on_failure=self._fail)
@@ -105,6 +116,18 @@ class NatsAgentRuntime(AgentHost):
         """The address of the NATS server, also of an embedded one; empty before `connect`."""
         return self._broker.server_url
 
+    @property
+    def ready(self) -> Readiness:
+        """Whether this process takes messages now, and why not. May be read from any thread."""
+        if self._state != "started":
+            draining = self._state == "stopping"
+            return Readiness(False, "the runtime drains" if draining else f"the runtime is {self._state}")
+        if not self._broker.connected.is_set():
+            return Readiness(False, self._broker.trouble)
+        if not self._serving.has_session():
+            return Readiness(False, "this process has no session: it could not be renewed in time")
+        return Readiness(True)
+
     # Lifecycle
 
     async def connect(self) -> Self:
@@ -119,13 +142,10 @@ class NatsAgentRuntime(AgentHost):
         self._state = "connecting"
         try:
             await self._broker.open()
-            stream_created = await provision(self._broker, self._subjects)
+            created = await provision(self._broker, self._subjects)
+            stream = EventStream(self._broker, self._subjects.events_stream, created)
             self._tracer.refresh()
-            self._registry = Registry(
-                self._broker,
-                self._subjects,
-                stream_created=stream_created,
-            )
+            self._registry = Registry(self._broker, self._subjects, stream)
             self._calls = Calls(
                 self._broker, self._subjects, self._registry, delivery_timeout=self._options.delivery_timeout
             )
@@ -149,11 +169,17 @@ class NatsAgentRuntime(AgentHost):
                 self._tracer,
                 self._tasks,
                 self._options,
-                stream_created=stream_created,
+                stream,
+            )
+            watch = StreamWatch(
+                stream,
+                provision=lambda: provision(self._broker, self._subjects),
+                begin_anew=self._begin_anew,
             )
             await self._tasks.open()
             self._tasks.start(self._registry.run(), name="hivewire: registry")
             self._tasks.start(self._tick(), name="hivewire: tick")
+            self._tasks.start(watch.run(), name="hivewire: stream watch")
             await self._registry.ready(10)
             self._state = "connected"
             await self._settle_adopted()
@@ -276,9 +302,12 @@ class NatsAgentRuntime(AgentHost):
         Raises:
             AgentNotFoundError: no process registered the type, or has the instance.
             DeadlineExceededError: `timeout`, or the runtime's `default_timeout` or `delivery_timeout`, passed.
-            WorkerLostError: the worker vanished after it had accepted the message.
+            WorkerLostError: the worker vanished after it had accepted the message, or whether the agent's state was
+                stored is unknown.
+            OverloadedError: the worker had no room for it until the deadline; it was not handled.
+            StateConflictError: somebody else wrote the agent's state meanwhile; the message had no effect on it.
             BrokerUnavailableError: there is no connection to NATS.
-            MessageTooLargeError: the message exceeds the broker's limit.
+            MessageTooLargeError: the message, or the agent's state, exceeds the broker's limit.
             RuntimeStateError: not connected, or stopped while the call waited.
         """
         await self._ready()
@@ -307,7 +336,8 @@ class NatsAgentRuntime(AgentHost):
     ) -> None:
         """Publish an event; returns when the broker has stored it. See `AgentRuntime`.
 
-        A message that nobody subscribes to counts as unrouted and is logged.
+        A message that nobody subscribes to counts as unrouted and is logged. What a turn publishes is stored once, also
+        when the turn is run again within two minutes.
 
         Raises:
             BrokerUnavailableError: it was not stored within `publish_timeout`; whether it is stored is unknown.
@@ -449,6 +479,8 @@ class NatsAgentRuntime(AgentHost):
         await self._settle_adopted()
         if not self._lives_here(id):
             raise NotAccessibleError(f"Agent {id} lives in another process: send it a message instead")
+        if self._state == "started":
+            await self._serving.turns.activate(id)
         return await super().try_get_underlying_agent_instance(id, type)
 
     async def get(
@@ -471,23 +503,42 @@ class NatsAgentRuntime(AgentHost):
         return AgentMetadata(type=data["type"], key=data["key"], description=data["description"])
 
     async def agent_save_state(self, agent: AgentId) -> Mapping[str, Any]:
-        """Return the state of one agent, in whatever process it lives.
+        """Return the state of one agent, in whatever process it lives: what it has in memory, or what is stored.
 
         Raises:
             AgentNotFoundError: it is unknown.
         """
         await self._ready()
-        state: Mapping[str, Any] = await self._outgoing.operate("save_state", agent)
+        plain = await self._outgoing.operate("save_state", agent)
+        state: Mapping[str, Any] = decode_state(json.dumps(plain), self._serializers, strict=False)
         return state
 
     async def agent_load_state(self, agent: AgentId, state: Mapping[str, Any]) -> None:
-        """Give one agent a state that `agent_save_state` returned, in whatever process it lives.
+        """Give one agent a state that `agent_save_state` returned, in whatever process it lives. If the agent keeps
+        state, it is stored when this returns.
 
         Raises:
             AgentNotFoundError: it is unknown.
+            StateConflictError: somebody else wrote the agent's state at the same time.
         """
         await self._ready()
-        await self._outgoing.operate("load_state", agent, dict(state))
+        await self._outgoing.operate("load_state", agent, json.loads(encode_state(state, self._serializers)))
+
+    async def save_state(self) -> Mapping[str, Any]:
+        """Return the states of the agents that are active in this process, by their ids as text."""
+        return await super().save_state()
+
+    async def load_state(self, state: Mapping[str, Any]) -> None:
+        """Give agents the states that `save_state` returned, in whatever processes they live. Types that this process
+        does not register are ignored.
+
+        Raises:
+            StateConflictError: somebody else wrote an agent's state at the same time.
+        """
+        for id_text, agent_state in state.items():
+            agent_id = AgentId.from_str(id_text)
+            if self._catalog.has_type(agent_id.type):
+                await self.agent_load_state(agent_id, agent_state)
 
     # Registration
 
@@ -554,6 +605,15 @@ class NatsAgentRuntime(AgentHost):
             await asyncio.sleep(_TICK_S)
             if loop.time() - begun < 2 * _TICK_S:
                 self._calls.tick()
+
+    async def _begin_anew(self) -> None:
+        """Go on with an event stream that took the place of another one."""
+        for record in self._registry.types():
+            # These get what is stored once their consumer is there, so they come first.
+            if record.shape is not None and record.shape.kind == "stateless":
+                await provision_stateless(self._broker, self._subjects, record)
+        await self._serving.stream_changed()
+        await self._registry.begin_anew()
 
     async def _stop(self) -> None:
         was_started = self._state in ("started", "starting")

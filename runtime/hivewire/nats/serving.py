@@ -10,20 +10,24 @@ from hivewire.agents.catalog import AgentCatalog
 from hivewire.exceptions import BrokerUnavailableError
 from hivewire.model.interventions import InterventionChain
 from hivewire.model.serializer_registry import SerializerRegistry
+from hivewire.nats.activations import Activations
 from hivewire.nats.broker import Broker
 from hivewire.nats.buckets import Bucket
-from hivewire.nats.connection import BrokerSubscription
+from hivewire.nats.event_stream import EventStream
 from hivewire.nats.event_turns import EventTurns
 from hivewire.nats.incoming import IncomingCalls
+from hivewire.nats.janitor import Janitor
 from hivewire.nats.options import RuntimeOptions
 from hivewire.nats.owned_shard import ShardServices
 from hivewire.nats.registry import Registry, TypeShape
+from hivewire.nats.residency import Residency
 from hivewire.nats.session import SessionKeeper
 from hivewire.nats.shard_readers import ShardReaders
 from hivewire.nats.shard_scope import ShardScope
 from hivewire.nats.shards import Shards
 from hivewire.nats.stateless import StatelessType
 from hivewire.nats.subjects import Subjects
+from hivewire.nats.subscription import BrokerSubscription
 from hivewire.nats.task_scope import TaskScope
 from hivewire.nats.tokens import slot_of_token, token
 from hivewire.nats.turns import Turns
@@ -54,8 +58,7 @@ class Serving:
         tracer: MessageTracer,
         tasks: TaskScope,
         options: RuntimeOptions,
-        *,
-        stream_created: str,
+        stream: EventStream,
     ) -> None:
         self._catalog = catalog
         self._broker = broker
@@ -67,19 +70,31 @@ class Serving:
         self._stateless: dict[str, StatelessType] = {}
         self._control: BrokerSubscription | None = None
         self._control_session = ""
-        self.turns = Turns(
-            catalog,
-            serializers,
-            tracer,
-            concurrency=options.concurrency,
-            record_payloads=options.record_payloads,
-        )
+        self._event_stream = stream
         self._keeper = SessionKeeper(
             broker.server_url,
             subjects,
             deployment=options.deployment,
             instance=options.instance_id,
             on_lost=self._session_lost,
+            credentials=broker.credentials,
+        )
+        self.turns = Turns(
+            catalog,
+            serializers,
+            tracer,
+            Activations(
+                catalog,
+                serializers,
+                Bucket(broker, subjects.state_bucket),
+                subjects,
+                stream=self._stream,
+            ),
+            concurrency=options.concurrency,
+            record_payloads=options.record_payloads,
+            residency=Residency(idle_s=options.passivate_after, max_agents=options.max_agents),
+            max_turns=options.max_turns,
+            may_start=self._keeper.valid,
         )
         self._calls = IncomingCalls(
             broker,
@@ -92,21 +107,32 @@ class Serving:
             record_payloads=options.record_payloads,
         )
         self._events = EventTurns(
-            subjects, self.turns, deployment=options.deployment, record_payloads=options.record_payloads
+            broker,
+            subjects,
+            self.turns,
+            catalog,
+            self._keeper,
+            deployment=options.deployment,
+            instance=options.instance_id,
+            record_payloads=options.record_payloads,
         )
-        self._readers = ShardReaders(broker, subjects, tasks, may_read=self._keeper.valid)
+        self._readers = ShardReaders(broker, subjects, stream, tasks, may_read=self._keeper.valid)
         services = ShardServices(
             broker=broker,
             subjects=subjects,
             positions=Bucket(broker, subjects.positions_bucket),
             calls=self._calls,
             events=self._events,
+            turns=self.turns,
             readers=self._readers,
             passivate=self._passivate_shard,
+            may_read=self._keeper.valid,
+            relieve=self._relieve,
             tasks=tasks,
         )
-        self._shards = Shards(
-            services, registry, self._keeper, deployment=options.deployment, stream_created=stream_created
+        self._shards = Shards(services, registry, self._keeper, deployment=options.deployment, stream=stream)
+        self._janitor = Janitor(
+            broker, subjects, stream, retention_s=options.event_retention, is_alive=self._shards.is_alive
         )
 
     async def open(self) -> None:
@@ -120,11 +146,15 @@ class Serving:
         await self._listen_for_control()
         self._tasks.start(self._beat(), name="hivewire: beat")
         self._tasks.start(self._save_positions(), name="hivewire: positions")
+        self._tasks.start(self._passivate_idle(), name="hivewire: passivation")
         self._tasks.start(self._shards.run(), name="hivewire: shards")
+        self._tasks.start(self._janitor.run(lambda: self._shards.leads), name="hivewire: janitor")
 
     async def serve(self, shapes: dict[str, TypeShape]) -> None:
         """Serve types; returns when this process has its share of them and takes messages."""
         self._types.update(shapes)
+        for agent_type in shapes:
+            self.turns.serve(agent_type)
         await self._keeper.announce(types=tuple(self._types))
         for agent_type, shape in shapes.items():
             if shape.kind == "stateless":
@@ -135,7 +165,9 @@ class Serving:
                     self._registry,
                     self._calls,
                     self._events,
+                    self.turns,
                     self._tasks,
+                    stream=self._stream,
                 )
                 await served.start()
         await asyncio.gather(
@@ -152,9 +184,14 @@ class Serving:
         """Serve one registered instance."""
         if agent_type not in self._types:
             self._types[agent_type] = TypeShape(kind="instances", shards=1)
+            self.turns.serve(agent_type)
             await self._keeper.announce(types=tuple(self._types))
         await self._shards.serve_instance(agent_type, key, timeout=SETTLE_TIMEOUT_S)
         await self._broker.flush()
+
+    def has_session(self) -> bool:
+        """Tell whether this process certainly counts as alive among the others."""
+        return self._keeper.valid()
 
     def owns(self, agent_type: str, slot: int) -> bool:
         """Tell whether an agent with this slot lives in this process."""
@@ -172,6 +209,10 @@ class Serving:
             if not await stateless.is_drained():
                 return False
         return not self.turns.running and self.turns.started == begun
+
+    async def stream_changed(self) -> None:
+        """Begin anew with another event stream."""
+        await self._shards.stream_changed()
 
     async def drain(self, timeout: float) -> None:
         """Hand over all work and wait for running turns, at most `timeout` seconds."""
@@ -195,7 +236,13 @@ class Serving:
         for agent_id in self._catalog.instances(scope.agent_type):
             key = token(agent_id.key)
             if key not in busy and slot_of_token(key) % scope.shards == scope.shard:
-                await self._catalog.passivate(agent_id)
+                await self.turns.passivate(agent_id)
+
+    def _relieve(self) -> None:
+        self._shards.relieve()
+
+    def _stream(self) -> str:
+        return self._event_stream.created
 
     async def close(self) -> None:
         """End the session."""
@@ -208,9 +255,15 @@ class Serving:
                 await self._listen_for_control()
             await asyncio.sleep(_BEAT_S)
 
+    async def _passivate_idle(self) -> None:
+        while True:
+            await asyncio.sleep(_BEAT_S)
+            await self.turns.passivate_idle()
+
     async def _save_positions(self) -> None:
         while True:
             await asyncio.sleep(_SAVE_PERIOD_S)
+            self.turns.cancel_overdue()
             await self._shards.save_positions()
             await self._readers.replan()
 

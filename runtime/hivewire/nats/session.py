@@ -5,8 +5,7 @@ shards of its process, and its callers still see signs of life. When the event l
 thread falls silent, and others take over.
 
 A session that was lost, because it could not be renewed in time, is never taken up again: a new one with a new id
-follows it. `valid` answers by the monotonic clock of before the last renewal, so it is never true for longer than the
-server keeps the entry.
+follows it. How long it holds is decided by its `Lease`.
 """
 
 from __future__ import annotations
@@ -27,15 +26,13 @@ from hivewire.exceptions import BrokerUnavailableError
 from hivewire.nats.broker import Broker, JetStreamError
 from hivewire.nats.buckets import Bucket, WriteConflictError
 from hivewire.nats.envelope import ReplyEnvelope, encode_reply
+from hivewire.nats.formats import FORMAT, check_format
+from hivewire.nats.lease import AGAIN_S, LOOP_STUCK_S, RENEW_EVERY_S, SESSION_TTL_S, Lease, is_stuck
 from hivewire.nats.subjects import Subjects
 
 log = logging.getLogger("hivewire.session")
 
-SESSION_TTL_S = 6
-RENEW_EVERY_S = 2.0
 SIGN_OF_LIFE_S = 2.0
-LOOP_STUCK_S = 60.0
-_MARGIN_S = 0.5
 _MARKER_S = 60
 
 SessionState = Literal["serving", "draining"]
@@ -52,11 +49,18 @@ class SessionRecord:
     types: tuple[str, ...] = ()
 
     def to_json(self) -> bytes:
-        return json.dumps(asdict(self), separators=(",", ":")).encode()
+        return json.dumps({"format": FORMAT, **asdict(self)}, separators=(",", ":")).encode()
 
     @classmethod
     def from_json(cls, payload: bytes) -> SessionRecord:
+        """Read a record.
+
+        Raises:
+            UnsupportedFormatError: a newer version of Hivewire wrote it.
+            ValueError, KeyError, TypeError, AttributeError: it is not such a record.
+        """
         data: dict[str, Any] = json.loads(payload)
+        check_format(data, f"the session {data.get('session')}")
         return cls(
             session=data["session"],
             deployment=data["deployment"],
@@ -94,17 +98,24 @@ class SessionKeeper:
     """
 
     def __init__(
-        self, url: str, subjects: Subjects, *, deployment: str, instance: str, on_lost: Callable[[], None]
+        self,
+        url: str,
+        subjects: Subjects,
+        *,
+        deployment: str,
+        instance: str,
+        on_lost: Callable[[], None],
+        credentials: str | None = None,
     ) -> None:
         self._url = url
+        self._credentials = credentials
         self._subjects = subjects
         self._deployment = deployment
         self._instance = instance
         self._on_lost = on_lost
         self._shared = _Shared()
-        self._session = ""
-        self._valid_until = 0.0
-        self._revision = 0
+        # Replaced as a whole, so what is new is not taken for what was valid.
+        self._lease = Lease("")
         self._thread: threading.Thread | None = None
         self._thread_loop: asyncio.AbstractEventLoop | None = None
         self._main_loop: asyncio.AbstractEventLoop | None = None
@@ -114,11 +125,11 @@ class SessionKeeper:
 
     @property
     def id(self) -> str:
-        return self._session
+        return self._lease.session
 
     def valid(self) -> bool:
         """Tell whether the session certainly still holds."""
-        return time.monotonic() < self._valid_until
+        return not self._closing and self._lease.valid(time.monotonic())
 
     async def open(self, timeout: float = 15.0) -> None:
         """Start the thread and write the first lease.
@@ -148,7 +159,6 @@ class SessionKeeper:
     async def close(self) -> None:
         """Delete the lease and end the thread, within a few seconds."""
         self._closing = True
-        self._valid_until = 0.0
         self._nudge()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join, 5.0)
@@ -193,7 +203,7 @@ class SessionKeeper:
 
     async def _keep(self) -> None:
         self._thread_loop = asyncio.get_running_loop()
-        broker = Broker(self._url, name=f"hivewire {self._instance} session")
+        broker = Broker(self._url, name=f"hivewire {self._instance} session", credentials=self._credentials)
         while True:
             try:
                 await broker.open()
@@ -203,74 +213,84 @@ class SessionKeeper:
                     return
                 log.warning("%s", error)
         try:
-            bucket = Bucket(broker, self._subjects.leases_bucket)
+            # A new leader soon expires what is overdue, so who was there all the time has to be heard by then.
+            bucket = Bucket(broker, self._subjects.leases_bucket, longest_pause_s=AGAIN_S)
             self._begin_session()
-            renew_at = sign_at = 0.0
+            sign_at = 0.0
             while not self._closing:
                 now = time.monotonic()
-                if self._wake.is_set() or now >= renew_at:
+                if self._wake.is_set() or now >= self._lease.renew_at:
                     self._wake.clear()
-                    renew_at = now + (RENEW_EVERY_S if await self._renew(bucket) else 0.25)
+                    await self._renew(bucket)
                 if now >= sign_at:
                     sign_at = now + SIGN_OF_LIFE_S
                     await self._give_signs(broker)
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(max(0.01, min(renew_at, sign_at) - time.monotonic())):
+                    async with asyncio.timeout(max(0.01, min(self._lease.renew_at, sign_at) - time.monotonic())):
                         await self._wake.wait()
             await self._end_session(bucket)
         finally:
             await broker.close()
 
     def _begin_session(self) -> None:
-        self._session = secrets.token_hex(8)
-        self._revision = 0
-        self._valid_until = 0.0
+        # The least id of all is that of the oldest process, so what only that one does is not for ever a newcomer's.
+        self._lease = Lease(f"{int(time.time()):08x}{secrets.token_hex(8)}")
 
-    async def _renew(self, bucket: Bucket) -> bool:
+    async def _renew(self, bucket: Bucket) -> None:
         begun = time.monotonic()
-        if begun - self._shared.loop_seen_at > LOOP_STUCK_S:
+        if is_stuck(begun, loop_seen_at=self._shared.loop_seen_at):
             log.error("the event loop has stood still for %g s; the session is not renewed", LOOP_STUCK_S)
-            return False
-        if self._revision and begun >= self._valid_until:
+            self._lease.unanswered(begun)
+            return
+        if self._lease.lost(begun):
             self._lose_session("not renewed in time")
+        lease = self._lease
         waiting, self._renewed = self._renewed, []
         record = SessionRecord(
-            session=self._session,
+            session=lease.session,
             deployment=self._deployment,
             instance=self._instance,
             state=self._shared.state,
             types=self._shared.types,
         )
+        lease.sent(begun)
         try:
-            self._revision = await bucket.put(
-                self._subjects.lease_key(self._deployment, self._session),
+            revision = await bucket.put(
+                self._subjects.lease_key(self._deployment, lease.session),
                 record.to_json(),
-                revision=self._revision,
+                revision=lease.revision,
                 ttl_s=SESSION_TTL_S,
                 timeout=RENEW_EVERY_S,
             )
         except WriteConflictError:
+            lease.refused()
             self._lose_session("its entry is gone")
+            self._lease.unanswered(time.monotonic())
         except (BrokerUnavailableError, JetStreamError) as error:
             log.warning("renewing the session: %s", error)
+            lease.unanswered(time.monotonic())
         else:
-            self._valid_until = begun + SESSION_TTL_S - _MARGIN_S
-            for future in waiting:
-                if not future.done():
-                    future.set_result(None)
-            return True
+            lease.acknowledged(time.monotonic(), revision=revision)
+            if lease.valid(time.monotonic()):
+                for future in waiting:
+                    if not future.done():
+                        future.set_result(None)
+                return
         self._renewed = waiting + self._renewed
-        return False
 
     def _lose_session(self, why: str) -> None:
-        log.warning("session %s is lost (%s); a new one follows", self._session, why)
+        lost = self._lease
         self._begin_session()
+        if not lost.was_valid:
+            # Nobody here has taken anything in its name.
+            return
+        log.warning("session %s is lost (%s); a new one follows", lost.session, why)
         if self._main_loop is not None:
             self._main_loop.call_soon_threadsafe(self._on_lost)
 
     async def _give_signs(self, broker: Broker) -> None:
         now = time.monotonic()
-        if now - self._shared.loop_seen_at > LOOP_STUCK_S:
+        if is_stuck(now, loop_seen_at=self._shared.loop_seen_at):
             return
         headers, payload = encode_reply(ReplyEnvelope(status="alive"))
         for reply, received_at in list(self._shared.open_calls.items()):
@@ -282,7 +302,7 @@ class SessionKeeper:
 
     async def _end_session(self, bucket: Bucket) -> None:
         try:
-            key = self._subjects.lease_key(self._deployment, self._session)
-            await bucket.delete(key, revision=self._revision, ttl_s=_MARKER_S, timeout=RENEW_EVERY_S)
+            key = self._subjects.lease_key(self._deployment, self._lease.session)
+            await bucket.delete(key, revision=self._lease.revision, ttl_s=_MARKER_S, timeout=RENEW_EVERY_S)
         except (BrokerUnavailableError, JetStreamError, WriteConflictError) as error:
             log.warning("ending the session: %s", error)

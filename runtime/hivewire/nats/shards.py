@@ -11,19 +11,22 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nats.aio.msg import Msg
 
-from hivewire.exceptions import BrokerUnavailableError
+from hivewire.exceptions import BrokerUnavailableError, MessageTooLargeError
 from hivewire.nats.assignment import assign
 from hivewire.nats.broker import JetStreamError
 from hivewire.nats.buckets import Bucket, BucketView, WriteConflictError
+from hivewire.nats.event_stream import EventStream
+from hivewire.nats.incoming import FORWARDED_HEADER
 from hivewire.nats.owned_shard import OwnedShard, ShardServices
-from hivewire.nats.positions import Position, PositionTracker
-from hivewire.nats.registry import Registry
+from hivewire.nats.positions import Position
+from hivewire.nats.registry import Registry, first_position
 from hivewire.nats.session import SessionKeeper, SessionRecord, read_session
 from hivewire.nats.shard_scope import ShardScope
+from hivewire.nats.subjects import type_token
 
 log = logging.getLogger("hivewire.shards")
 
@@ -31,6 +34,8 @@ _LOOK_AGAIN_S = 0.5
 _OWNER_ALIVE_PAUSE_S = 0.05
 _ASK_EVERY_S = 0.2
 _ASK_TIMEOUT_S = 2.0
+_REMEMBERED = 255
+_UNWRITTEN = (BrokerUnavailableError, JetStreamError, MessageTooLargeError)
 
 
 @dataclass(slots=True)
@@ -52,22 +57,22 @@ class Shards:
         keeper: SessionKeeper,
         *,
         deployment: str,
-        stream_created: str,
+        stream: EventStream,
     ) -> None:
         self._services = services
         self._registry = registry
         self._keeper = keeper
         self._deployment = deployment
-        self._stream_created = stream_created
-        self._sessions = BucketView(
-            Bucket(services.broker, services.subjects.leases_bucket), on_change=lambda *_: self._wake.set()
-        )
+        self._stream = stream
+        self._leases = Bucket(services.broker, services.subjects.leases_bucket)
+        self._sessions = BucketView(self._leases, on_change=lambda *_: self._wake.set())
         self._wake = asyncio.Event()
         self._served: dict[str, _Served] = {}
         self._owned: dict[ShardScope, OwnedShard] = {}
         self._busy: dict[ShardScope, asyncio.Task[None]] = {}
         self._lapsed: dict[ShardScope, OwnedShard] = {}
         self._departed: list[OwnedShard] = []
+        self._concluded_here: list[OwnedShard] = []
         self._answered = asyncio.Event()
         self._closing = False
 
@@ -99,7 +104,7 @@ class Shards:
         for scope, shard in list(self._owned.items()):
             if scope not in self._busy and not await shard.save_if_due():
                 self._owned.pop(scope, None)
-                await shard.abandon()
+                self._services.tasks.start(shard.abandon())
 
     async def serve(self, agent_type: str, shards: int, *, timeout: float) -> None:
         """Take part in a sharded type. Returns when this process has the shards that it should have now, or gave up to
@@ -112,6 +117,11 @@ class Shards:
         if served.keys is not None:
             served.keys.add(key)
         await self._settle(served, timeout)
+
+    def relieve(self) -> None:
+        """An event that killed its processes was given up: nothing else is suspected for now."""
+        for shard in self._owned.values():
+            shard.relieve()
 
     async def release_all(self) -> None:
         """Give up everything; others take over at once."""
@@ -139,7 +149,7 @@ class Shards:
             return False
         if not await self._services.readers.is_drained():
             return False
-        return not any(shard.tracker.unfinished or shard.held for shard in self._owned.values())
+        return not any(shard.tracker.unfinished or shard.held or shard.parked for shard in self._owned.values())
 
     def session_lost(self) -> None:
         """The session was lost and another one begun: nothing is owned any more. What nobody else claims meanwhile is
@@ -150,20 +160,39 @@ class Shards:
             self._services.tasks.start(shard.abandon())
         self._wake.set()
 
-    def busy_keys(self, agent_type: str, name: str) -> list[str]:
-        """Answer the next owner of a shard that was given up: the key tokens whose turns still run here. Once there is
-        none, the shard is forgotten."""
-        keys = []
-        for shard in list(self._departed):
+    async def stream_changed(self) -> None:
+        """The event stream is another one: what is owned by sequences of the one before is given up without a word, and
+        claimed anew from where its types begin now."""
+        # What is under way may be of the stream before.
+        await asyncio.gather(*self._busy.values())
+        self._lapsed.clear()
+        self._departed.clear()
+        self._concluded_here.clear()
+        self._answered.set()
+        of_before = [scope for scope, shard in self._owned.items() if shard.stream != self._stream.created]
+        await asyncio.gather(*(self._owned.pop(scope).abandon() for scope in of_before))
+        self._wake.set()
+
+    def left_here(self, agent_type: str, name: str) -> tuple[list[str], list[int]]:
+        """Answer the next owner of a shard that was given up: the key tokens whose turns still run here, and the events
+        whose turns ended here and which are not finished all the same."""
+        keys, unfinished = [], []
+        for shard in [*self._departed, *self._concluded_here]:
             if (shard.scope.agent_type, shard.scope.name) != (agent_type, name):
                 continue
             keys += shard.busy_keys
-            if not shard.busy_keys:
+            unfinished += shard.unfinished_here
+            if not shard.busy_keys and shard in self._departed:
                 self._departed.remove(shard)
-        return keys
+                # It may be asked again.
+                self._concluded_here = [*self._concluded_here[-_REMEMBERED:], shard]
+        return keys, unfinished
 
     async def on_control(self, message: Msg) -> None:
         """Answer what another process sends to this one's control subject."""
+        if message.headers and FORWARDED_HEADER in message.headers:
+            await self._take_inner(message, message.headers.pop(FORWARDED_HEADER))
+            return
         request = json.loads(message.data)
         match request.get("op"):
             case "claim":
@@ -172,22 +201,48 @@ class Shards:
                 # Turns that are being cancelled are not done; silence lets the asker wait for the session's end.
                 pass
             case "running":
-                running = self.busy_keys(request["type"], request["shard"])
-                await self._services.broker.publish(message.reply, json.dumps({"running": running}).encode())
+                running, unfinished = self.left_here(request["type"], request["shard"])
+                answer = json.dumps({"running": running, "unfinished": unfinished}).encode()
+                await self._services.broker.publish(message.reply, answer)
                 self._answered.set()
             case other:
                 log.warning("unknown control message %r", other)
 
+    async def _take_inner(self, message: Msg, subject: str) -> None:
+        message.subject = subject
+        address = self._services.subjects.parse_rpc(subject)
+        for shard in list(self._departed):
+            if type_token(shard.scope.agent_type) == address.type_token and await shard.take_inner(message):
+                return
+        await self._services.calls.bounce(message)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process does what one of all has to do: its session is the least of those that serve, which is
+        the oldest. While sessions come and go it may be none, or two."""
+        return self._keeper.valid() and min(self._live_sessions(), default=None) == self._keeper.id
+
+    def is_alive(self, session: str) -> bool:
+        """Tell whether a session lives, be it draining, as far as this process has seen."""
+        suffix = f".{session}"
+        return any(key.endswith(suffix) for key in self._sessions.entries)
+
+    async def _has_ended(self, session: str) -> bool:
+        """Tell whether a session lives no more. One that was not seen may have begun since, so the broker is asked."""
+        if self.is_alive(session):
+            return False
+        return (await self._leases.get(self._services.subjects.lease_of(session))).value is None
+
     async def _try_release(self, scope: ShardScope) -> None:
         try:
             await self._release(scope)
-        except (BrokerUnavailableError, JetStreamError) as error:
+        except _UNWRITTEN as error:
             log.warning("shard %s of %s is not handed over: %s", scope.name, scope.agent_type, error)
 
     async def _concluded(self, shard: OwnedShard) -> bool:
         try:
             return await shard.conclude()
-        except (BrokerUnavailableError, JetStreamError) as error:
+        except _UNWRITTEN as error:
             log.warning("%r: %s", shard, error)
             return True
 
@@ -237,10 +292,6 @@ class Shards:
         records = [read_session(entry.value) for entry in self._sessions.entries.values() if entry.value]
         return {record.session: record for record in records if record is not None and record.state == "serving"}
 
-    def _is_alive(self, session: str) -> bool:
-        suffix = f".{session}"
-        return any(key.endswith(suffix) for key in self._sessions.entries)
-
     def _begin(self, scope: ShardScope, work: Callable[[ShardScope], Awaitable[None]]) -> None:
         if scope not in self._busy:
             self._busy[scope] = self._services.tasks.start(self._do(scope, work))
@@ -248,7 +299,7 @@ class Shards:
     async def _do(self, scope: ShardScope, work: Callable[[ShardScope], Awaitable[None]]) -> None:
         try:
             await work(scope)
-        except (BrokerUnavailableError, JetStreamError, WriteConflictError) as error:
+        except (*_UNWRITTEN, WriteConflictError) as error:
             log.info("shard %s of %s: %s", scope.name, scope.agent_type, error)
         finally:
             self._busy.pop(scope, None)
@@ -267,53 +318,69 @@ class Shards:
             log.error("the position %s can't be read, and its shard is not served: %r", key, error)
             await asyncio.sleep(_LOOK_AGAIN_S)
             return
-        if known is not None and known.owner not in (None, session) and self._is_alive(str(known.owner)):
+        owner = None if known is None else known.owner
+        if owner not in (None, session) and not await self._has_ended(str(owner)):
             # The owner gives it up in a moment, when it sees the sessions as this process does.
             await asyncio.sleep(_OWNER_ALIVE_PAUSE_S)
             return
-        position = self._first_position(scope) if known is None or known.stream != self._stream_created else known
+        stream = self._stream.created
+        position = known if known is not None and known.stream == stream else await self._first_position(scope, stream)
         if position is None or not self._keeper.valid():
             return
-        lapsed = self._lapsed_tracker(scope, known)
+        lapsed = self._lapsed_position(scope, known)
         if lapsed is None:
-            # Whatever is in memory is of an earlier ownership; somebody else may have gone on since.
-            await services.passivate(scope, ())
-        claimed = position.claimed_by(session)
+            # Whatever is in memory is of an earlier ownership, and somebody else may have gone on since, except where
+            # a turn of then still runs: nobody goes on before it ends.
+            still_busy = [key for shard in self._departed if shard.scope == scope for key in shard.busy_keys]
+            await services.passivate(scope, still_busy)
+        claimed = (lapsed or position).claimed_by(session)
+        # After a death: no earlier owner can have started what is stored from now on.
+        end = (await self._stream.look()).last if claimed.unclean else 0
         revision = await services.positions.put(key, claimed.to_json(), revision=entry.revision)
-        shard = OwnedShard(scope, services, claimed, revision, tracker=lapsed)
+        shard = OwnedShard(scope, services, claimed, revision, end=end)
         self._owned[scope] = shard
         await shard.start()
         await services.broker.flush()
+        log.debug("%r was taken over, epoch %d", shard, claimed.epoch)
         if shard.held:
             services.tasks.start(self._wait_for_earlier_owners(shard))
 
-    def _first_position(self, scope: ShardScope) -> Position | None:
+    async def _first_position(self, scope: ShardScope, stream: str) -> Position | None:
         record = self._registry.get(scope.agent_type)
-        if record is None or record.begins is None:
-            return None
-        begins = record.begins
-        # Another creation time means another stream, whose sequences begin anew.
-        floor = begins.sequence if begins.stream == self._stream_created else 0
-        return Position(
-            owner=None, epoch=0, stream=self._stream_created, subscriptions=begins.subscriptions, floor=floor
-        )
+        position = None if record is None else first_position(record, stream)
+        if position is None or scope.key is None:
+            return position
+        # Nobody has kept anything for an instance that is new.
+        state = await self._stream.look()
+        return replace(position, floor=max(position.floor, state.first - 1))
 
-    def _lapsed_tracker(self, scope: ShardScope, known: Position | None) -> PositionTracker | None:
-        """Return what this process remembers of a shard that nobody else had since."""
+    def _lapsed_position(self, scope: ShardScope, known: Position | None) -> Position | None:
+        """Return how far this process had come with a shard that nobody else had since."""
         lapsed = self._lapsed.pop(scope, None)
         if lapsed is None or known is None:
             return None
-        same = (known.owner, known.epoch) == (lapsed.position.owner, lapsed.position.epoch)
-        return lapsed.tracker if same else None
+        if (known.owner, known.epoch) != (lapsed.position.owner, lapsed.position.epoch):
+            return None
+        if lapsed.stream != self._stream.created:
+            return None
+        # Its turns that still run are asked for as if they ran elsewhere.
+        self._departed.append(lapsed)
+        return lapsed.as_left()
 
     async def _release(self, scope: ShardScope) -> None:
         shard = self._owned[scope]
+        # The next owner may ask as soon as the position is written.
+        self._departed.append(shard)
+        asked_for = False
         try:
-            if await shard.release():
-                self._departed.append(shard)
+            asked_for = await shard.release()
         except WriteConflictError:
             log.warning("%r was claimed by another process", shard)
+        finally:
+            if not asked_for and shard in self._departed:
+                self._departed.remove(shard)
         self._owned.pop(scope, None)
+        log.debug("%r was given up", shard)
         await self._tell_next_owner(scope)
 
     async def _tell_next_owner(self, scope: ShardScope) -> None:
@@ -331,15 +398,20 @@ class Shards:
         question = json.dumps({"op": "running", "type": scope.agent_type, "shard": scope.name}).encode()
         while shard.held and self._owned.get(scope) is shard:
             for deployment, session in shard.held.sessions:
-                if not self._is_alive(session):
-                    shard.held.session_ended(session)
+                if any(each.session == session and each.scope == scope for each in self._departed):
+                    keys, unfinished = self.left_here(scope.agent_type, scope.name)
+                    shard.held.still_running(session, keys, unfinished=unfinished)
                     continue
                 try:
+                    if await self._has_ended(session):
+                        shard.held.session_ended(session)
+                        continue
                     subject = services.subjects.pod(deployment, session)
                     answer = await services.broker.request(subject, question, timeout=_ASK_TIMEOUT_S)
                     if answer.data:
-                        shard.held.still_running(session, json.loads(answer.data)["running"])
-                except (TimeoutError, BrokerUnavailableError) as error:
+                        told = json.loads(answer.data)
+                        shard.held.still_running(session, told["running"], unfinished=told.get("unfinished", ()))
+                except (TimeoutError, BrokerUnavailableError, JetStreamError) as error:
                     log.debug("asking session %s: %s", session, error)
             await asyncio.sleep(_ASK_EVERY_S)
 

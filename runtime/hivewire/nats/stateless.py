@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from nats.aio.msg import Msg
 
-from hivewire.exceptions import BrokerUnavailableError
+from hivewire.exceptions import BrokerUnavailableError, WorkerLostError
 from hivewire.nats.broker import Broker
-from hivewire.nats.connection import BrokerSubscription
 from hivewire.nats.event_turns import EventTurns, IncomingEvent
 from hivewire.nats.incoming import IncomingCalls
 from hivewire.nats.registry import Registry
 from hivewire.nats.stream_reader import StreamMessage, StreamReader
 from hivewire.nats.subjects import Subjects, type_token
+from hivewire.nats.subscription import BrokerSubscription
 from hivewire.nats.task_scope import TaskScope
+from hivewire.nats.turns import Turns
 
 log = logging.getLogger("hivewire.stateless")
 
@@ -28,6 +30,9 @@ WINDOW = 100
 
 LEAVE_S = 0.3
 """How long a process that leaves takes the events that it had asked for."""
+
+MAX_DELIVERIES = 6
+"""How many processes may take an event and not finish it, as they die or leave, before it is given up."""
 
 PROGRESS_EVERY_S = 10.0
 """A third of the consumer's acknowledgement wait: a long turn is not given to somebody else."""
@@ -44,9 +49,14 @@ class StatelessType:
         registry: Registry,
         calls: IncomingCalls,
         events: EventTurns,
+        turns: Turns,
         tasks: TaskScope,
+        *,
+        stream: Callable[[], str],
     ) -> None:
         self.agent_type = agent_type
+        self._turns = turns
+        self._stream = stream
         self._broker = broker
         self._subjects = subjects
         self._registry = registry
@@ -80,6 +90,7 @@ class StatelessType:
         if self._reading is not None:
             self._reader.finish(LEAVE_S)
             await asyncio.wait([self._reading])
+        self._turns.withdraw(self)
 
     async def is_drained(self) -> bool:
         return not self._unfinished and await self._reader.is_drained() and not self._unfinished
@@ -92,7 +103,7 @@ class StatelessType:
             return
         call = await self._calls.read(message, self.agent_type)
         if call is not None:
-            self._tasks.start(self._calls.serve(call))
+            self._tasks.start(self._calls.serve(call, self._calls.turn_of(call, self)))
 
     def _on_event(self, message: StreamMessage) -> None:
         record = self._registry.get(self.agent_type)
@@ -102,15 +113,22 @@ class StatelessType:
 
     async def _run_event(self, message: StreamMessage, incoming: IncomingEvent | None) -> None:
         try:
-            if incoming is not None:
-                await self._events.serve(incoming, message.sequence)
-            await self._acknowledge(message.reply, b"+ACK")
+            finished = incoming is None or await self._serve(message, incoming)
+            await self._acknowledge(message.reply, b"+ACK" if finished else b"-NAK")
         except asyncio.CancelledError:
             await self._acknowledge(message.reply, b"-NAK")
             raise
         finally:
             self._unfinished.discard(message.reply)
             self._reader.wake()
+
+    async def _serve(self, message: StreamMessage, incoming: IncomingEvent) -> bool:
+        stream = self._stream()
+        turn = self._events.turn_of(incoming, stream=stream, epoch=message.delivery, owner=self)
+        if message.delivery <= MAX_DELIVERIES:
+            return await self._events.serve(incoming, turn, stream=stream)
+        lost = WorkerLostError(f"{MAX_DELIVERIES} processes in turn took this event and none of them finished it")
+        return await self._events.give_up(incoming, turn, lost, attempts=MAX_DELIVERIES, stream=stream)
 
     async def _report_progress(self) -> None:
         while True:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from nats.aio.msg import Msg
 
 from hivewire.exceptions import BrokerUnavailableError
 from hivewire.nats.broker import Broker, JetStreamError
-from hivewire.nats.connection import BrokerSubscription
+from hivewire.nats.subscription import BrokerSubscription
 
 log = logging.getLogger("hivewire.reader")
 
@@ -36,7 +36,7 @@ _OTHER_FILTERS = "other filters"
 @dataclass(frozen=True, slots=True)
 class StreamMessage:
     """One stored message. `pending` counts those that match the reader's filters after it, `reply` takes its
-    acknowledgement."""
+    acknowledgement. `delivery` counts how often the consumer has sent it."""
 
     subject: str
     sequence: int
@@ -44,6 +44,7 @@ class StreamMessage:
     payload: bytes
     pending: int
     reply: str
+    delivery: int = 1
 
 
 class StreamReader:
@@ -56,6 +57,8 @@ class StreamReader:
         on_message: Called on the event loop in the order of the stream.
         room: How many messages more `on_message` would take now; call `wake` when it has grown.
         on_made: Called with the number of messages that wait, each time a consumer was made.
+        verify: Awaited after a consumer was made, before anything is fetched; what it raises is as if none was made.
+        on_failed: Called with the error each time none could be made.
         durable: Read through this consumer, which others share and which wants acknowledgements, and make none.
     """
 
@@ -69,6 +72,8 @@ class StreamReader:
         on_message: Callable[[StreamMessage], None],
         room: Callable[[], int],
         on_made: Callable[[int], None] | None = None,
+        verify: Callable[[], Awaitable[None]] | None = None,
+        on_failed: Callable[[Exception], None] | None = None,
         durable: str | None = None,
     ) -> None:
         self._broker = broker
@@ -78,11 +83,14 @@ class StreamReader:
         self._on_message = on_message
         self._room = room
         self._on_made = on_made
+        self._verify = verify
+        self._on_failed = on_failed
         self._durable = durable
         self._consumer_name = ""
         self._wake = asyncio.Event()
         self._why_broken = ""
         self._outstanding = 0
+        self._starved = False
         self._next_number = 1
         self._heard_at = 0.0
         self._finish_by: float | None = None
@@ -103,12 +111,19 @@ class StreamReader:
                     pause = 0.0 if at_once else min(max(pause * 2, 0.005), 0.25)
                 except (JetStreamError, BrokerUnavailableError) as error:
                     log.warning("reader of %s: %s", self._stream, error)
+                    if self._on_failed is not None:
+                        self._on_failed(error)
                     pause = min(max(pause * 2, 0.05), 2.0)
                 await self._stop_listening()
                 await asyncio.sleep(pause)
         finally:
             await self._stop_listening()
             self._broker.on_reconnect.remove(self._on_reconnect)
+
+    @property
+    def starved(self) -> bool:
+        """Whether nothing is asked for, as there was no room."""
+        return self._starved
 
     def wake(self) -> None:
         """Look at the room again."""
@@ -129,11 +144,15 @@ class StreamReader:
 
     async def is_drained(self) -> bool:
         """Ask the server whether everything that matches is handed over."""
-        if not self._consumer_name or self._why_broken:
+        name = self._consumer_name
+        if not name or self._why_broken:
             return False
         try:
-            info = await self._broker.api(f"CONSUMER.INFO.{self._stream}.{self._consumer_name}")
+            info = await self._broker.api(f"CONSUMER.INFO.{self._stream}.{name}")
         except JetStreamError:
+            return False
+        if self._why_broken or self._consumer_name != name:
+            # Another consumer took its place meanwhile, perhaps with other filters.
             return False
         if self._durable is not None:
             return int(info["num_pending"]) + int(info["num_ack_pending"]) == 0
@@ -146,11 +165,13 @@ class StreamReader:
         self._next_number = 1
         name = self._consumer_name = self._durable or secrets.token_hex(8)
         inbox = self._broker.new_inbox()
-        self._subscription = await self._broker.subscribe(inbox, self._on_inbox)
+        self._subscription = await self._broker.subscribe(inbox, self._on_inbox, lasting=False)
         if self._durable is None:
             made = await self._broker.api(f"CONSUMER.CREATE.{self._stream}.{name}", self._consumer(name), timeout=10.0)
             if self._on_made is not None:
                 self._on_made(int(made.get("num_pending", 0)))
+            if self._verify is not None:
+                await self._verify()
         loop = asyncio.get_running_loop()
         self._heard_at = loop.time()
         while not self._why_broken and not self._is_finished(loop.time()):
@@ -187,6 +208,7 @@ class StreamReader:
 
     async def _pull(self, name: str, inbox: str) -> None:
         room = min(self._room() - self._outstanding, PULL_BATCH)
+        self._starved = room <= 0 and self._outstanding <= 0
         if self._finish_by is not None or room <= 0 or self._outstanding > PULL_BATCH // 2:
             return
         self._outstanding += room
@@ -218,7 +240,10 @@ class StreamReader:
         self._outstanding -= 1
         if self._outstanding <= PULL_BATCH // 2:
             self._wake.set()
-        self._on_message(StreamMessage(message.subject, sequence, headers, message.data, pending, message.reply))
+        delivery = int(parts[4 + offset])
+        self._on_message(
+            StreamMessage(message.subject, sequence, headers, message.data, pending, message.reply, delivery)
+        )
 
     def _on_status(self, headers: dict[str, str]) -> None:
         match headers["Status"]:

@@ -146,6 +146,17 @@ class Subjects:
         prefix = f"{self._prefix}events.{_slotted(source)}"
         return [f"{prefix}.{tail}" for tail in tails]
 
+    def key_filters(self, agent_type: str, key_token: str) -> list[str]:
+        """Return the filters that take all events whose source has a token, the durable messages to the agent of a type
+        with that key, and the markers of the type."""
+        slot = slot_of_token(key_token)
+        address = f"{slot % GROUP_COUNT}.{slot}.{key_token}"
+        return [
+            f"{self._prefix}events.{address}.>",
+            f"{self._prefix}inbox.{type_token(agent_type)}.{address}",
+            self.marker(agent_type),
+        ]
+
     def parse_stored_event(self, subject: str) -> StoredEvent:
         """Read the subject of a stored event.
 
@@ -241,9 +252,10 @@ class Subjects:
         """Return the subject of one dead letter; `message` is its stream sequence or its call id."""
         return f"{self._prefix}dead.{type_token(agent_type)}.{token(key)}.{token(str(message))}"
 
-    def dead_of(self, agent_type: str, key: str | None = None) -> str:
-        """Return the wildcard over the dead letters of a type, or of one agent."""
-        return f"{self._prefix}dead.{type_token(agent_type)}.{'*' if key is None else token(key)}.*"
+    def dead_of(self, agent_type: str | None = None, key: str | None = None) -> str:
+        """Return the wildcard over the dead letters of a type, of a key, or of one agent."""
+        kind = "*" if agent_type is None else type_token(agent_type)
+        return f"{self._prefix}dead.{kind}.{'*' if key is None else token(key)}.*"
 
     @property
     def dead_letters(self) -> str:
@@ -308,6 +320,10 @@ class Subjects:
     def lease_key(self, deployment: str, session: str) -> str:
         """Return the key of a pod's session."""
         return f"{token(deployment)}.{token(session)}"
+
+    def lease_of(self, session: str) -> str:
+        """Return the pattern of the key of a session, whosever it is."""
+        return f"*.{token(session)}"
 
     def position_key(self, agent_type: str, shard: int | str) -> str:
         """Return the key of a shard's position; the shard of an instance is named by the token of its key."""

@@ -144,14 +144,18 @@ def plan(
     ]
     consumers = [(subjects.schedules_stream, _consumer(subjects.forward_consumer, [subjects.dues], deliver="all"))]
     for each in stateless:
-        filters = subjects.stored_event_filters(minimal_tails(each.filters), 0, 1)
-        filters += subjects.inbox_filters(each.agent_type, 0, 1)
+        filters = stateless_filters(subjects, each.agent_type, each.filters)
         name = subjects.consumer_of(each.agent_type)
         consumers.append((subjects.events_stream, _consumer(name, filters, deliver="new")))
     return Topology(
         streams={config["name"]: {**config, "num_replicas": replicas} for config in streams},
         consumers={(stream, config["durable_name"]): config for stream, config in consumers},
     )
+
+
+def stateless_filters(subjects: Subjects, agent_type: str, topics: Sequence[TopicFilter]) -> list[str]:
+    """Return what the consumer of a stateless type takes: the events that it subscribes to, and its inbox."""
+    return subjects.stored_event_filters(minimal_tails(topics), 0, 1) + subjects.inbox_filters(agent_type, 0, 1)
 
 
 def difference(desired: Topology, live: Topology) -> list[Change]:

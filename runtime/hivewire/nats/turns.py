@@ -1,55 +1,64 @@
 """Runs messages on the agents of this process, one turn a message.
 
-A turn is: activate the agent, wait for its place if the agent takes one turn at a time, decode, handle. What becomes of
-the outcome, a reply or a finished event, is the business of who started the turn.
+A turn is: wait for its place if the agent takes one turn at a time, wait for a slot of the process, see that the
+session still holds, activate the agent, handle, and store the state if the agent persists. What becomes of the outcome,
+a reply, a finished event or another attempt, is the business of who started the turn.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
 
 from hivewire.agents.catalog import AgentCatalog
-from hivewire.agents.concurrency import Concurrency, is_serial
-from hivewire.exceptions import CantHandleException, DeadlineExceededError
-from hivewire.logging import EVENT_LOGGER_NAME, DeliveryStage, MessageEvent, MessageKind
-from hivewire.model.cancellation import CancellationToken
-from hivewire.model.contexts import MessageContext, MessageHandlerContext, TurnContext, enter_turn
+from hivewire.agents.concurrency import Concurrency, is_serial, persists
+from hivewire.agents.stateless import is_stateless_worker
+from hivewire.exceptions import (
+    BrokerUnavailableError,
+    DeadlineExceededError,
+    StateConflictError,
+    UndeliverableException,
+    UnsupportedFormatError,
+    WorkerLostError,
+)
+from hivewire.logging import EVENT_LOGGER_NAME
 from hivewire.model.ids import AgentId
 from hivewire.model.runtime import Agent
 from hivewire.model.serializer_registry import SerializerRegistry
-from hivewire.model.topics import TopicId
-from hivewire.model.turns import TurnOrder
-from hivewire.nats.envelope import CallOperation
+from hivewire.nats.activations import (
+    Activations,
+    StateFormatError,
+    StateRefusedError,
+    StateUnreadableError,
+    SupersededError,
+    WriteUnknownError,
+)
+from hivewire.nats.handling import Handling
+from hivewire.nats.mailbox import Mailbox
+from hivewire.nats.residency import Residency
+from hivewire.nats.turn import GivenUpError, SessionLapsedError, Turn, TurnWithdrawnError
+from hivewire.nats.turn_slots import DEFAULT_MAX_TURNS, TurnSlots
+from hivewire.nats.turn_waits import TurnSlot, TurnWaits
+from hivewire.nats.waiting_room import WaitingRoom
 from hivewire.telemetry import MessageTracer
 
+log = logging.getLogger("hivewire.turns")
 _event_log = logging.getLogger(EVENT_LOGGER_NAME)
 
+_QUIET_WAIT_S = 2.0
+_CLOSE_TIMEOUT_S = 10.0
 
-# Not frozen, as that would make it three times as slow to build.
-@dataclass(slots=True, kw_only=True)
-class Turn:
-    """One message for one agent. `topic` is None for a direct message, `id` is unique over all processes, and after
-    `deadline`, on the monotonic clock, it is not worth starting."""
 
-    id: str
-    agent: AgentId
-    type_name: str
-    content_type: str
-    payload: bytes
-    message_id: str
-    operation: CallOperation = "message"
-    sender: AgentId | None = None
-    topic: TopicId | None = None
-    chain: tuple[str, ...] = ()
-    trace: Mapping[str, str] = field(default_factory=dict)
-    token: CancellationToken = field(default_factory=CancellationToken)
-    deadline: float = math.inf
+@dataclass(frozen=True, slots=True)
+class _Mode:
+    """How agents of one class take turns."""
+
+    persists: bool
+    serial: bool
 
 
 class Turns:
@@ -57,6 +66,9 @@ class Turns:
 
     `started` counts all that were ever begun, so that somebody who looks twice sees whether anything happened between;
     `idle` is set while none runs.
+
+    Args:
+        may_start: Asked before each turn whether this process still holds its session.
     """
 
     def __init__(
@@ -64,28 +76,90 @@ class Turns:
         catalog: AgentCatalog,
         serializers: SerializerRegistry,
         tracer: MessageTracer,
+        activations: Activations,
         *,
         concurrency: Concurrency | None,
         record_payloads: bool,
+        residency: Residency | None = None,
+        max_turns: int = DEFAULT_MAX_TURNS,
+        may_start: Callable[[], bool] = lambda: True,
     ) -> None:
         self._catalog = catalog
-        self._serializers = serializers
-        self._tracer = tracer
+        self._handling = Handling(serializers, tracer, record_payloads=record_payloads)
+        self._activations = activations
         self._concurrency = concurrency
-        self._record_payloads = record_payloads
-        self._mailboxes: dict[AgentId, _Mailbox] = {}
-        self._serial_classes: dict[type, bool] = {}
+        self._residency = residency or Residency()
+        self._may_start = may_start
+        self._slots = TurnSlots(max_turns)
+        self._max_waiting = max_turns
+        self._room = WaitingRoom(max_turns)
+        self._mailboxes: dict[AgentId, Mailbox] = {}
+        self._waits = TurnWaits()
+        self._modes: dict[type, _Mode] = {}
+        self._leaving: dict[AgentId, asyncio.Event] = {}
+        self._trial = asyncio.Lock()
+        self._alone: Turn | None = None
+        self._trial_over = asyncio.Event()
         self.running = 0
         self.started = 0
         self.idle = asyncio.Event()
         self.idle.set()
 
+    @property
+    def mailboxes(self) -> int:
+        """How many agents have turns that run or wait in order."""
+        return len(self._mailboxes)
+
+    def serve(self, agent_type: str) -> None:
+        """Keep a share of the slots, and of the room to wait, for a type."""
+        self._slots.serve(agent_type)
+        self._room.serve(agent_type)
+
+    def admit(self, call_id: str, agent_id: AgentId, chain: tuple[str, ...] = ()) -> bool:
+        """Let a direct message wait here, until its turn starts or it is dismissed. False: there is no room.
+
+        One that a turn caused which others wait for always finds room: what fills the room may wait for that turn.
+        """
+        if not chain:
+            free = self._slots.free
+            usable = min(free, 1) if self._mode(agent_id).serial else free
+            if not self._room.has_place(agent_id, free_slots=free, usable_slots=usable):
+                return False
+        self._room.enter(call_id, agent_id)
+        return True
+
+    def dismiss(self, call_id: str) -> None:
+        """Take note that a direct message does not wait any more."""
+        self._room.leave(call_id)
+
+    def is_inner(self, agent_id: AgentId, chain: tuple[str, ...]) -> bool:
+        """Tell whether a message with this chain was caused by a turn of the agent that runs here."""
+        box = self._mailboxes.get(agent_id)
+        return box is not None and box.is_inner(chain)
+
+    def persists(self, agent_id: AgentId) -> bool:
+        """Tell whether an agent's state is stored."""
+        return self._mode(agent_id).persists
+
+    def is_crowded(self, agent_type: str) -> bool:
+        """Tell whether so many turns of a type wait for a slot that no more of its events should be read."""
+        return self._slots.waiting_of(agent_type) >= self._max_waiting
+
     async def run(self, turn: Turn) -> Any:
         """Handle a message and return what the handler returned.
 
+        An event of an agent that persists keeps its place in front of later events after an error: call `run` again, or
+        `abandon`.
+
         Raises:
+            TurnWithdrawnError, SessionLapsedError: the turn was not started.
             CancelledError: the message was cancelled before its turn came, or the handler raised it.
-            DeadlineExceededError: its deadline passed before its turn came.
+            DeadlineExceededError: its deadline passed.
+            SupersededError, WriteUnknownError: an event's turn is to be run again, as its state could not be stored.
+            StateRefusedError: the same, as the broker does not take it.
+            StateConflictError, WorkerLostError, UndeliverableException: the same for a direct message.
+            StateUnreadableError, or BrokerUnavailableError for a direct message: its state could not be read in time.
+            GivenUpError: the event was given up before.
             SerializationError: the message can't be decoded.
             AgentNotFoundError: this process does not have the agent.
             BaseException: what the factory or the handler raised.
@@ -93,121 +167,256 @@ class Turns:
         self.running += 1
         self.started += 1
         self.idle.clear()
+        self._residency.begin(turn.agent)
         try:
-            agent = self._catalog.live(turn.agent)
-            if agent is None:
-                agent = await self._catalog.activate(turn.agent)
-            if self._is_serial(agent):
-                return await self._in_mailbox(turn, agent)
-            return await self._handle(turn, agent)
+            if self._leaving:
+                await self._left(turn.agent)
+            mode = self._mode(turn.agent)
+            if mode is _PLAIN:
+                agent = self._catalog.live(turn.agent)
+                if agent is None:
+                    agent = await self._catalog.activate(turn.agent)
+                    mode = self._mode(turn.agent)
+                if mode is _PLAIN:
+                    return await self._in_slot(turn, mode)
+            return await self._in_mailbox(turn, mode)
+        except (SupersededError, WriteUnknownError, StateFormatError, StateRefusedError, StateUnreadableError) as error:
+            if turn.sequence is not None:
+                raise
+            # What reaches callers has to be an error that their process knows.
+            if isinstance(error, StateFormatError):
+                raise UnsupportedFormatError(str(error)) from error
+            if isinstance(error, StateRefusedError):
+                raise UndeliverableException(f"The message to {turn.agent} was not applied: {error}") from error
+            if isinstance(error, StateUnreadableError):
+                raise BrokerUnavailableError(f"The message to {turn.agent} was not handled: {error}") from error
+            if isinstance(error, SupersededError):
+                raise StateConflictError(f"The message to {turn.agent} was not applied: {error}") from error
+            raise WorkerLostError(f"The outcome of the message to {turn.agent} is unknown: {error}") from error
         finally:
+            self._residency.end(turn.agent)
             self.running -= 1
             if not self.running:
                 self.idle.set()
 
-    async def _in_mailbox(self, turn: Turn, agent: Agent) -> Any:
-        mailbox = self._mailboxes.get(turn.agent)
-        if mailbox is None:
-            mailbox = self._mailboxes[turn.agent] = _Mailbox()
-        await mailbox.enter(turn)
-        try:
-            return await self._handle(turn, agent)
-        finally:
-            mailbox.leave(turn)
-            if mailbox.order.idle:
-                self._mailboxes.pop(turn.agent, None)
+    def withdraw(self, owner: object) -> None:
+        """End all turns of an owner that have not started, or rest between two attempts, now or later."""
+        self._waits.withdraw(owner)
 
-    async def _handle(self, turn: Turn, agent: Agent) -> Any:
+    def withdraw_one(self, turn: Turn) -> bool:
+        """End a turn that waits for its start, or rests between two attempts. False: it does neither."""
+        return self._waits.withdraw_one(turn)
+
+    async def rest(self, turn: Turn, seconds: float) -> None:
+        """Wait before the next attempt of an event.
+
+        Raises:
+            TurnWithdrawnError: its shard was given up meanwhile, or before.
+        """
+        if self._waits.is_withdrawn(turn):
+            raise TurnWithdrawnError(turn.id)
+        timer = asyncio.get_running_loop().call_later(seconds, self._waits.wake, [turn.id])
+        try:
+            await self._waits.wait(turn)
+        finally:
+            timer.cancel()
+
+    def abandon(self, turn: Turn) -> None:
+        """Give up the place of an event that is finished, or will not be run again here."""
+        box = self._mailboxes.get(turn.agent)
+        if turn.resting and box is not None:
+            turn.resting = False
+            self._waits.wake(box.drop(turn.id) or ())
+            self._forget_if_idle(turn.agent, box)
+
+    async def activate(self, agent_id: AgentId) -> Agent:
+        """Build an agent of this process, with its stored state."""
+        turn = Turn(
+            id=f"activation {self.started} of {agent_id}",
+            agent=agent_id,
+            type_name="",
+            content_type="",
+            payload=b"",
+            message_id="",
+            operation="metadata",
+        )
+        await self.run(turn)
+        return await self._catalog.activate(agent_id)
+
+    async def passivate(self, agent_id: AgentId) -> None:
+        """Take an agent out of memory and close it. A message that comes meanwhile waits for the next activation."""
+        if agent_id in self._leaving:
+            return
+        left = self._leaving[agent_id] = asyncio.Event()
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self._activations.passivate(agent_id)
+        except TimeoutError:
+            log.error("%s took longer than %g s to close", agent_id, _CLOSE_TIMEOUT_S)
+        finally:
+            del self._leaving[agent_id]
+            left.set()
+
+    async def passivate_idle(self) -> None:
+        """Passivate the agents that were not used for long, and the least used ones of too many."""
+        for agent_id in self._residency.due():
+            # While one is closed, a message for the next one may come.
+            in_use = agent_id in self._mailboxes or self._residency.is_used(agent_id)
+            if not in_use and not self._catalog.is_registered_instance(agent_id):
+                await self.passivate(agent_id)
+
+    def cancel_overdue(self) -> None:
+        """Cancel the turns that are over their limit; to be called several times a second."""
+        self._handling.cancel_overdue()
+
+    # Order
+
+    async def _in_mailbox(self, turn: Turn, mode: _Mode) -> Any:
+        box = self._mailboxes.get(turn.agent)
+        if box is None:
+            box = self._mailboxes[turn.agent] = Mailbox(serial=mode.serial)
+        is_event = turn.sequence is not None and mode.persists
+        if turn.resting:
+            turn.resting = False
+            started = box.resume(turn.id)
+            let_in = turn.id in started
+            self._waits.wake(started)
+        else:
+            let_in = box.arrive(turn.id, is_event=is_event, chain=turn.chain)
+        if not let_in:
+            await self._wait_in(box, turn)
+        try:
+            outcome = await self._in_slot(turn, mode)
+        except BaseException:
+            if is_event:
+                turn.resting = True
+                self._waits.wake(box.rest(turn.id))
+            else:
+                self._leave(box, turn)
+            raise
+        self._leave(box, turn)
+        return outcome
+
+    async def _wait_in(self, box: Mailbox, turn: Turn) -> None:
+        try:
+            await self._waits.wait(turn)
+        except BaseException:
+            started = box.drop(turn.id)
+            if started is None:
+                # Its place came in the same moment: it is given on.
+                self._leave(box, turn)
+            else:
+                self._waits.wake(started)
+                self._forget_if_idle(turn.agent, box)
+            raise
+
+    def _leave(self, box: Mailbox, turn: Turn) -> None:
+        self._waits.wake(box.finish(turn.id))
+        self._forget_if_idle(turn.agent, box)
+
+    def _forget_if_idle(self, agent_id: AgentId, box: Mailbox) -> None:
+        if box.idle and self._mailboxes.get(agent_id) is box:
+            del self._mailboxes[agent_id]
+
+    async def _in_slot(self, turn: Turn, mode: _Mode) -> Any:
+        if turn.alone:
+            async with self._trial:
+                return await self._run_alone(turn, mode)
+        while self._alone is not None and self._alone.id not in turn.chain:
+            await self._trial_over.wait()
+        slot = TurnSlot(self._slots, self._waits, turn)
+        await slot.take()
+        try:
+            return await self._checked(turn, mode, slot)
+        finally:
+            slot.end()
+
+    async def _run_alone(self, turn: Turn, mode: _Mode) -> Any:
+        """Run a turn while no other one starts, after giving those that run a moment to end."""
+        self._alone = turn
+        self._trial_over.clear()
+        try:
+            quiet_by = time.monotonic() + _QUIET_WAIT_S
+            while self._slots.running and time.monotonic() < quiet_by:  # noqa: ASYNC110  a bounded look, not a wait
+                await asyncio.sleep(0.01)
+            return await self._checked(turn, mode, None)
+        finally:
+            turn.alone = False
+            self._alone = None
+            self._trial_over.set()
+            if turn.tried is not None:
+                turn.tried.set()
+
+    # Handling
+
+    async def _checked(self, turn: Turn, mode: _Mode, slot: TurnSlot | None) -> Any:
         if turn.token.is_cancelled:
             raise asyncio.CancelledError("The message was cancelled before its turn came")
         if time.monotonic() >= turn.deadline:
             raise DeadlineExceededError(f"The call to {turn.agent} had expired before its turn came")
-        if turn.operation != "message":
-            return await self._operate(turn, agent)
-        message = self._serializers.decode(
-            turn.payload,
-            type_name=turn.type_name,
-            content_type=turn.content_type,
-            preferred=self._serializers.handled_types(type(agent)),
-        )
-        context = MessageContext(
-            sender=turn.sender,
-            topic_id=turn.topic,
-            is_rpc=turn.topic is None,
-            cancellation_token=turn.token,
-            message_id=turn.message_id,
-        )
-        if _event_log.isEnabledFor(logging.INFO):
-            self._report_delivery(turn)
-        # Only a serial agent can be blocked by a call that comes back to it, so only its turns are named in the chain.
-        chain = (*turn.chain, turn.id) if self._is_serial(agent) else turn.chain
-        with (
-            MessageHandlerContext.populate_context(turn.agent),
-            enter_turn(TurnContext(turn_id=turn.id, chain=chain)),
-        ):
-            if not self._tracer.enabled:
-                return await agent.on_message(message, ctx=context)
-            destination = self._tracer.destination_of(turn.agent)
-            with self._tracer.span("process", destination, parent=turn.trace):
-                return await agent.on_message(message, ctx=context)
+        gone = turn.sequence is not None and turn.stream != self._activations.stream
+        if gone or self._waits.is_withdrawn(turn):
+            # While it was on its way here, its agent was built, or another turn had the process to itself.
+            raise TurnWithdrawnError(turn.id)
+        if not self._may_start():
+            raise SessionLapsedError(turn.id)
+        turn.started = turn.ran = True
+        if turn.sequence is None:
+            self._room.leave(turn.id)
+        try:
+            if mode.persists:
+                return await self._persisting(turn, slot)
+            agent = self._catalog.live(turn.agent)
+            if agent is None:
+                agent = await self._catalog.activate(turn.agent)
+            # Only a turn that others wait for can be blocked by a call that comes back, so only those are in the chain.
+            in_chain = mode is not _PLAIN or turn.alone
+            return await self._handling.handle(turn, agent, nested=slot, in_chain=in_chain)
+        except BaseException:
+            # Only what runs has begun, as far as the next owner of a shard is concerned.
+            turn.started = turn.sequence is None
+            raise
 
-    async def _operate(self, turn: Turn, agent: Agent) -> Any:
-        match turn.operation:
-            case "metadata":
-                return dict(agent.metadata)
-            case "save_state":
-                return dict(await agent.save_state())
-            case "load_state":
-                state = self._serializers.decode(turn.payload, type_name="dict", content_type=turn.content_type)
-                await agent.load_state(state)
-                return None
-            case other:
-                raise CantHandleException(f"{turn.agent} knows no operation {other!r}")
+    async def _persisting(self, turn: Turn, slot: TurnSlot | None) -> Any:
+        sequence = turn.sequence
+        if turn.operation == "bury":
+            assert sequence is not None
+            return await self._activations.bury(turn.agent, sequence)
+        activation = await self._activations.get(turn.agent)
+        if sequence is not None and activation.record.has_handled(sequence, stream=self._activations.stream):
+            if activation.record.dead == sequence:
+                raise GivenUpError(turn.id)
+            return None
+        try:
+            with activation.handling(turn.id):
+                outcome = await self._handling.handle(turn, activation.agent, nested=slot, in_chain=True)
+            # What a turn within another one did is stored with that one, unless it has ended before.
+            if turn.operation in _CHANGING and not activation.is_handling(turn.chain):
+                await self._activations.commit(activation, sequence=sequence, stream=turn.stream)
+        except BaseException:
+            # What is in memory may hold half of what the handler did.
+            if not activation.is_handling(turn.chain):
+                await self._activations.drop(turn.agent)
+            raise
+        return outcome
 
-    def _is_serial(self, agent: Agent) -> bool:
-        cls = type(agent)
-        known = self._serial_classes.get(cls)
+    async def _left(self, agent_id: AgentId) -> None:
+        while (left := self._leaving.get(agent_id)) is not None:
+            await left.wait()
+
+    def _mode(self, agent_id: AgentId) -> _Mode:
+        agent = self._catalog.live(agent_id)
+        cls = type(agent) if agent is not None else self._catalog.agent_class(agent_id.type)
+        if cls is None:
+            return _PLAIN
+        known = self._modes.get(cls)
         if known is None:
-            known = self._serial_classes[cls] = is_serial(cls, self._concurrency, default_persisting=True)
+            # Nobody owns the agents of a stateless type, so nothing of them can be stored.
+            keeps = persists(cls) and not is_stateless_worker(cls)
+            serial = is_serial(cls, self._concurrency, default_persisting=True)
+            known = self._modes[cls] = _Mode(keeps, serial) if keeps or serial else _PLAIN
         return known
 
-    def _report_delivery(self, turn: Turn) -> None:
-        _event_log.info(
-            MessageEvent(
-                payload=turn.payload.decode(errors="replace") if self._record_payloads else turn.type_name,
-                sender=turn.sender,
-                receiver=turn.agent,
-                kind=MessageKind.DIRECT if turn.topic is None else MessageKind.PUBLISH,
-                delivery_stage=DeliveryStage.DELIVER,
-            )
-        )
 
-
-class _Mailbox:
-    """The waiting turns of an agent that takes one at a time."""
-
-    def __init__(self) -> None:
-        self.order = TurnOrder(serial=True)
-        self._waiting: dict[str, asyncio.Future[None]] = {}
-
-    async def enter(self, turn: Turn) -> None:
-        if self.order.arrive(turn.id, turn.chain):
-            return
-        turn_comes = self._waiting[turn.id] = asyncio.get_running_loop().create_future()
-        turn.token.link_future(turn_comes)
-        try:
-            await turn_comes
-        except asyncio.CancelledError:
-            if not self.order.drop(turn.id):
-                # Its place came in the same moment: it must be given on.
-                self.leave(turn)
-            raise
-        finally:
-            self._waiting.pop(turn.id, None)
-
-    def leave(self, turn: Turn) -> None:
-        for turn_id in self.order.finish(turn.id):
-            waiting = self._waiting[turn_id]
-            # One that was cancelled in the same moment gives its place on when it wakes.
-            if not waiting.done():
-                waiting.set_result(None)
+_CHANGING: Final = ("message", "load_state")
+_PLAIN: Final = _Mode(persists=False, serial=False)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from broker.cli.commands import CommandLine
+from broker.cli.seeds import Seeds
 
 
 @pytest.fixture
@@ -14,3 +15,9 @@ def cli(nats_url: str, namespace: str, tmp_path: Path) -> Iterator[CommandLine]:
     line = CommandLine(nats_url, namespace, tmp_path)
     yield line
     line.kill_all()
+
+
+@pytest.fixture
+def seeds(nats_url: str, namespace: str) -> Seeds:
+    """Writes states and dead letters into the namespace of `cli`."""
+    return Seeds(nats_url, namespace)

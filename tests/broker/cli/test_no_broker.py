@@ -7,6 +7,8 @@ COMMANDS = [
     ["publish", "people/a", "{}"],
     ["ps"],
     ["tail", "people"],
+    ["state", "get", "greeter/a"],
+    ["dead", "replay", "--all"],
     ["run", "agents:setup"],
 ]
 

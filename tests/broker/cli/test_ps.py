@@ -31,7 +31,9 @@ def test_types_pods_and_shards_are_shown(cli: CommandLine) -> None:
 
     lines = cli.prints("ps").splitlines()
     assert any(line.split() == ["greeter", "sharded", "16", "1", "people", "0"] for line in lines), lines
-    assert any(line.split()[:4] == ["greeter", "0-15", "pod-a", "0"] for line in lines), lines
+    assert all(shard["position"]["floor"] > 0 for shard in data["shards"])
+    row = next(cells for cells in map(str.split, lines) if cells[:3] == ["greeter", "0-15", "pod-a"])
+    assert int(row[3]) > 0 and row[4:] == ["0"], lines
 
 
 def test_two_replicas_share_the_shards(cli: CommandLine) -> None:

@@ -141,7 +141,7 @@ async def test_a_request_without_a_subject_for_the_answer_is_logged_and_not_exec
     subject = Subjects(namespace).rpc("agent", "k")
     for payload in (b"{", b"1"):
         await client.publish(subject, payload, headers={"Hw-Type": "int", "Hw-Left": "5000"})
-    await until(lambda: sum("names no subject for the answer" in record.getMessage() for record in caplog.records) == 2)
+    await until(lambda: sum("names no subject for the reply" in record.getMessage() for record in caplog.records) == 2)
     assert await caller.send_message("good", ANYONE) == "good"
     assert (await agent_at(worker, "agent")).seen == ["good"]
 

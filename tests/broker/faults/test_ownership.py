@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -122,7 +123,7 @@ async def test_two_owners_of_one_shard_never_both_run_a_call(
     # It takes everybody else for dead, and claims all.
     shards = usurper._serving._shards
     every_session = shards._live_sessions
-    monkeypatch.setattr(shards, "_is_alive", lambda session: False)
+    monkeypatch.setattr(shards, "_has_ended", AsyncMock(return_value=True))
     monkeypatch.setattr(
         shards,
         "_live_sessions",

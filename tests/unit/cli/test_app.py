@@ -9,7 +9,7 @@ import pytest
 
 from hivewire.cli.app import run
 
-COMMANDS = ["demo", "dev", "run", "send", "publish", "ps", "tail"]
+COMMANDS = ["demo", "dev", "run", "send", "publish", "ps", "tail", "state", "dead"]
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +81,28 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         (["tail", "a*b"], "a * may stand at its end only"),
         (["tail", ""], "Invalid topic type ''"),
         (["tail", "a"], "no broker address"),
+        (["state", "nothing"], "No such command 'nothing'. Try 'hivewire state --help'"),
+        (["state", "get", "a"], "Invalid agent id 'a'"),
+        (["state", "get", "a/b"], "no broker address"),
+        (["state", "ls", "a/b"], "Invalid agent type 'a/b'"),
+        (["state", "ls"], "no broker address"),
+        (["state", "rm", "a b/c"], "Invalid agent type 'a b'"),
+        (["state", "rm", "a/b"], "no broker address"),
+        (["dead", "ls", "--since", "soon"], "--since soon: neither a duration"),
+        (["dead", "ls", "--type", "a/b"], "Invalid agent type 'a/b'"),
+        (["dead", "ls"], "no broker address"),
+        (["dead", "show", "a/b"], "Missing argument 'SEQUENCE'"),
+        (["dead", "show", "a/b", "0"], "'SEQUENCE'"),
+        (["dead", "show", "a", "1"], "Invalid agent id 'a'"),
+        (["dead", "show", "a/b", "1"], "no broker address"),
+        (["dead", "replay"], "or --all"),
+        (["dead", "replay", "a/b"], "SEQUENCE"),
+        (["dead", "replay", "a/b", "x"], "'SEQUENCE'"),
+        (["dead", "replay", "a/b", "1", "--all"], "exclude each other"),
+        (["dead", "replay", "--all"], "no broker address"),
+        (["dead", "rm"], "or --all"),
+        (["dead", "rm", "--all", "--key", "k"], "exclude each other"),
+        (["dead", "rm", "--key", "k"], "no broker address"),
         (["run", "os:setup"], "no broker address"),
         (["run", "os:setup", "--broker", "nats://127.0.0.1", "--log-level", "loud"], "--log-level loud"),
         (["run", "os:setup", "--broker", "nats://127.0.0.1"], "os has no 'setup'"),

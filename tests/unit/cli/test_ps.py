@@ -1,13 +1,14 @@
 """What `hivewire ps` makes of a snapshot."""
 
 import io
+from typing import Any
 
 from rich.console import Console
 
 from hivewire.cli.lag import finished_above_floor
 from hivewire.cli.ps import Overview, overview_as_json, tables
 from hivewire.cli.snapshot import Shard, Snapshot
-from hivewire.nats.positions import Position, SubscriptionChange
+from hivewire.nats.positions import ParkedKey, Position, RunningElsewhere, SubscriptionChange
 from hivewire.nats.registry import TypeRecord, TypeShape
 from hivewire.nats.session import SessionRecord
 from hivewire.nats.shard_scope import ShardScope
@@ -15,13 +16,17 @@ from hivewire.nats.shard_scope import ShardScope
 NO_SUBSCRIPTIONS = SubscriptionChange(change=1, filters=())
 
 
-def shard(number: int, owner: str | None) -> Shard:
+def shard(number: int, owner: str | None, position: Position | None = None) -> Shard:
     scope = ShardScope(agent_type="worker", shard=number, shards=4)
-    return Shard(agent_type="worker", name=str(number), owner=owner, scope=scope, position=None)
+    return Shard(agent_type="worker", name=str(number), owner=owner, scope=scope, position=position)
 
 
 def session(session: str, instance: str) -> SessionRecord:
     return SessionRecord(session=session, deployment="d", instance=instance, state="serving", types=("worker",))
+
+
+def position(**fields: Any) -> Position:
+    return Position(owner="s1", epoch=1, stream="", subscriptions=NO_SUBSCRIPTIONS, **fields)
 
 
 def overview(*shards: Shard, sessions: tuple[SessionRecord, ...] = ()) -> Overview:
@@ -50,26 +55,49 @@ def test_shards_of_one_owner_share_a_row() -> None:
             sessions=(session("s1", "pod-a"),),
         )
     )
-    assert ["worker", "0-1,", "3", "pod-a", "0"] in lines
-    assert ["worker", "2", "nobody", "2"] in lines
+    assert ["worker", "0-1,", "3", "pod-a", "?", "0"] in lines
+    assert ["worker", "2", "nobody", "?", "2"] in lines
     assert ["pod-a", "d", "s1", "serving", "3", "worker"] in lines
     assert ["worker", "sharded", "4", "1", "news,", "task.*", "2"] in lines
 
 
+def test_a_row_tells_the_lowest_floor_of_its_shards() -> None:
+    lines = shown(overview(shard(0, "s1", position(floor=30)), shard(1, "s1", position(floor=20)), shard(2, "s1")))
+    assert ["worker", "0-2", "gone", "(s1)", "20", "0"] in lines
+
+
+def test_a_shard_that_lags_or_has_parked_keys_has_a_row_of_its_own() -> None:
+    parked = {"hot": ParkedKey(unfinished=(3,), next=4, subscriptions=NO_SUBSCRIPTIONS)}
+    shards = [shard(0, "s1", position(floor=9)), shard(1, "s1", position(floor=5, parked=parked))]
+    lines = shown(overview(*shards, shard(2, None), shard(3, None)))
+    assert ["SHARDS", "OF", "SHARD", "OWNER", "FLOOR", "LAG", "PARKED", "KEYS"] in lines
+    assert ["worker", "0", "gone", "(s1)", "9", "0", "0"] in lines
+    assert ["worker", "1", "gone", "(s1)", "5", "0", "1"] in lines
+    assert ["worker", "2", "nobody", "?", "2", "0"] in lines and ["worker", "3", "nobody", "?", "2", "0"] in lines
+
+
+def test_json_has_the_whole_position() -> None:
+    running = {"k": RunningElsewhere("d", "s0", (4,))}
+    data = overview_as_json(overview(shard(0, "s1", position(floor=3, unclean=1, running=running, lag=7))))
+    shown = data["shards"][0]["position"]
+    assert (shown["floor"], shown["unclean"], shown["running"], shown["lag"]) == (3, 1, {"k": ["d", "s0", [4]]}, 7)
+    assert {"parked", "finished", "started", "suspect", "epoch", "stream", "subscriptions"} <= shown.keys()
+
+
 def test_an_owner_whose_session_is_gone_is_told() -> None:
-    assert ["worker", "0", "gone", "(s9)", "0"] in shown(overview(shard(0, "s9")))
+    assert ["worker", "0", "gone", "(s9)", "?", "0"] in shown(overview(shard(0, "s9")))
 
 
 def test_processes_with_one_label_are_told_apart() -> None:
     sessions = (session("s1", "pod"), session("s2", "pod"))
     lines = shown(overview(shard(0, "s1"), shard(1, "s2"), sessions=sessions))
-    assert ["worker", "0", "pod", "(s1)", "0"] in lines and ["worker", "1", "pod", "(s2)", "0"] in lines
+    assert ["worker", "0", "pod", "(s1)", "?", "0"] in lines and ["worker", "1", "pod", "(s2)", "?", "0"] in lines
 
 
 def test_instances_are_named_by_their_keys() -> None:
     scope = ShardScope(agent_type="worker", key="the key")
     instance = Shard(agent_type="worker", name="the key", owner=None, scope=scope, position=None)
-    assert ["worker", "the", "key", "nobody", "2"] in shown(overview(instance))
+    assert ["worker", "the", "key", "nobody", "?", "2"] in shown(overview(instance))
 
 
 def test_names_are_neither_markup_nor_control_characters() -> None:
@@ -86,8 +114,8 @@ def test_a_type_that_has_subscriptions_only_is_shown() -> None:
 def test_json_has_every_shard() -> None:
     data = overview_as_json(overview(shard(0, "s1"), shard(1, None), sessions=(session("s1", "pod-a"),)))
     assert data["shards"] == [
-        {"type": "worker", "shard": "0", "owner": "s1", "instance": "pod-a", "lag": 0},
-        {"type": "worker", "shard": "1", "owner": None, "instance": None, "lag": 2},
+        {"type": "worker", "shard": "0", "owner": "s1", "instance": "pod-a", "lag": 0, "position": None},
+        {"type": "worker", "shard": "1", "owner": None, "instance": None, "lag": 2, "position": None},
     ]
     assert data["types"][0]["subscriptions"] == ["news", "task.*", "worker:*"]
 

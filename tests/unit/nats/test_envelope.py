@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hivewire.exceptions import UnsupportedFormatError
 from hivewire.model.ids import AgentId
 from hivewire.model.topics import TopicId
 from hivewire.nats.envelope import (
@@ -303,6 +304,34 @@ def test_a_malformed_request_is_refused(headers: dict[str, str] | None, text: st
 def test_a_malformed_reply_is_refused(headers: dict[str, str] | None, text: str) -> None:
     with pytest.raises(EnvelopeError, match=text):
         decode_reply(headers, b"")
+
+
+CALL = {"Hw-Type": "A", "Hw-Left": "1"}
+EVENT = {"ce-specversion": "1.0", "ce-id": "1", "ce-type": "t", "ce-source": "s"}
+
+
+@pytest.mark.parametrize("number", ["2", "10", "", "one", "-1", "1.0", "9" * 5000])
+def test_a_message_of_another_format_is_refused(number: str) -> None:
+    for headers in ({**CALL, "Hw-Format": number}, {"Hw-Format": number}, {"Hw-Format": number, "Hw-New": "1"}):
+        with pytest.raises(UnsupportedFormatError, match=r"a request has format .* upgrade this process"):
+            decode_call(headers, b"")
+    for headers in ({"Hw-Type": "A", "Hw-Format": number}, {"Hw-Status": "new", "Hw-Format": number}):
+        with pytest.raises(UnsupportedFormatError, match="a reply has format"):
+            decode_reply(headers, b"")
+    with pytest.raises(UnsupportedFormatError, match="an event has format"):
+        decode_event({**EVENT, "Ce-HwFormat": number}, b"")
+
+
+def test_an_event_of_a_newer_format_is_refused_in_structured_mode_too() -> None:
+    event = {"specversion": "1.0", "id": "1", "type": "t", "source": "s", "hwformat": 2}
+    with pytest.raises(UnsupportedFormatError, match="an event has format 2"):
+        decode_event({"content-type": "application/cloudevents+json"}, json.dumps(event).encode())
+
+
+def test_a_message_that_names_the_present_format_is_read_as_one_that_names_none() -> None:
+    assert decode_call({**CALL, "Hw-Format": "1"}, b"x") == decode_call(CALL, b"x")
+    assert decode_reply({"Hw-Type": "A", "Hw-Format": "1"}, b"x") == decode_reply({"Hw-Type": "A"}, b"x")
+    assert decode_event({**EVENT, "ce-hwformat": "1"}, b"x") == decode_event(EVENT, b"x")
 
 
 @pytest.mark.parametrize("content_type", ["", "a\r\nb: c", " text", "é"])

@@ -1,13 +1,24 @@
 """The position of a shard, against a model that remembers everything."""
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hivewire.nats.positions import Position, PositionTracker, RunningElsewhere, SubscriptionChange, _Ranges
+from hivewire.exceptions import UnsupportedFormatError
+from hivewire.nats.positions import (
+    ParkedKey,
+    Position,
+    PositionTracker,
+    RunningElsewhere,
+    SubscriptionChange,
+    Suspect,
+    _Ranges,
+)
 from hivewire.nats.topic_filters import TopicFilter
 
 
@@ -29,6 +40,7 @@ class Shard(RuleBasedStateMachine):
         self.record = position()
         self.handled: set[int] = set()
         self.handled_at_record: set[int] = set()
+        self.finished_at_record: set[int] = set()
         self.begin()
 
     def begin(self) -> None:
@@ -113,6 +125,7 @@ class Shard(RuleBasedStateMachine):
         self.record = Position.from_json(record.to_json())
         assert self.record == record
         self.handled_at_record = set(self.handled)
+        self.finished_at_record = self.finished()
 
     @rule()
     def the_owner_dies_and_another_one_goes_on_from_the_record(self) -> None:
@@ -121,6 +134,11 @@ class Shard(RuleBasedStateMachine):
         self.begin()
 
     # What always holds
+
+    def finished(self) -> set[int]:
+        """All that was read and is not unfinished, whoever it is for, and what an earlier owner finished beyond."""
+        read = set(range(1, self.last_read + 1)) - self.running
+        return {number for number in read | self.finished_at_record | self.handled if number not in self.running}
 
     def in_force(self, sequence: int) -> int:
         current = 0
@@ -150,15 +168,13 @@ class Shard(RuleBasedStateMachine):
         assert self.tracker.in_force_at_floor == change(self.in_force(self.tracker.floor))
 
     @invariant()
-    def the_ranges_hold_what_is_finished_above_the_floor(self) -> None:
+    def the_ranges_hold_all_that_was_read_and_is_not_unfinished_and_what_is_finished_beyond(self) -> None:
         ranges = self.tracker.finished_above_floor
         numbers = [number for first, last in ranges for number in range(first, last + 1)]
         floor = self.tracker.floor
-        assert all(number > floor for number in numbers)
         assert numbers == sorted(set(numbers))
-        assert all(later[0] > earlier[1] + 1 for earlier, later in pairwise(ranges))
-        events = {number for number in numbers if self.stream[number] is None}
-        assert events == {sequence for sequence in self.handled if sequence > floor}
+        assert all(later[0] > earlier[1] for earlier, later in pairwise(ranges))
+        assert set(numbers) == {number for number in self.finished() if number > floor}
 
 
 TestShard = Shard.TestCase
@@ -176,14 +192,49 @@ def test_a_record_survives_its_bytes() -> None:
         floor=12,
         finished=((14, 16), (20, 20)),
         running={"k=20": RunningElsewhere("web", "s1", (13, 17)), "": RunningElsewhere("web", "s2", ())},
+        parked={
+            "k1": ParkedKey(unfinished=(3, 9), next=11, subscriptions=change(2)),
+            "k2": ParkedKey(unfinished=(), next=None, subscriptions=change(3)),
+        },
+        unclean=2,
+        started=19,
+        suspect=Suspect(13, 1),
         lag=5,
     )
     assert Position.from_json(record.to_json()) == record
 
 
+def test_a_record_without_the_later_members_is_read() -> None:
+    data = json.loads(position(5).to_json())
+    for name in ("format", "finished", "running", "parked", "unclean", "started", "suspect", "lag"):
+        del data[name]
+    assert Position.from_json(json.dumps(data).encode()) == position(5)
+
+
+def test_a_record_of_a_newer_format_is_refused() -> None:
+    data = {**json.loads(position(5).to_json()), "format": 2}
+    with pytest.raises(UnsupportedFormatError, match="a shard's position has format 2"):
+        Position.from_json(json.dumps(data).encode())
+
+
 def test_a_claim_names_the_owner_and_counts_the_epoch() -> None:
     claimed = replace(position(5), owner=None, epoch=3).claimed_by("s2")
     assert (claimed.owner, claimed.epoch, claimed.floor) == ("s2", 4, 5)
+
+
+def test_a_claim_counts_the_owners_that_died() -> None:
+    record = replace(position(5), owner="s1", unclean=1)
+    assert record.claimed_by("s2").unclean == 2
+    assert record.claimed_by("s1").unclean == 1
+    assert replace(record, owner=None).claimed_by("s2").unclean == 1
+
+
+def test_a_parked_key_keeps_the_stream_below_the_floor() -> None:
+    record = replace(position(20), parked={"k": ParkedKey(unfinished=(7,), next=15, subscriptions=change(0))})
+    assert record.needed_from == 7
+    assert position(20).needed_from == 21
+    caught_up = ParkedKey(unfinished=(), next=None, subscriptions=change(0))
+    assert replace(position(20), parked={"k": caught_up}).needed_from == 21
 
 
 def test_what_the_record_calls_finished_is_not_handled_again_though_it_lies_above_the_floor() -> None:

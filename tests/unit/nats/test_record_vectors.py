@@ -1,23 +1,36 @@
 """The golden vectors of what processes share: records, error replies, and who owns which shard."""
 
 import asyncio
+import base64
 import builtins
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.wrappers_pb2 import BytesValue
 
 import hivewire.exceptions
+from hivewire.model.ids import AgentId
 from hivewire.model.interventions import DropMessage
 from hivewire.model.remote_errors import decode_error, encode_error
+from hivewire.model.serializer_registry import SerializerRegistry
 from hivewire.nats.assignment import assign
-from hivewire.nats.positions import Position, PositionTracker, RunningElsewhere, SubscriptionChange
+from hivewire.nats.dead_letters import DeadLetter
+from hivewire.nats.positions import (
+    ParkedKey,
+    Position,
+    PositionTracker,
+    RunningElsewhere,
+    SubscriptionChange,
+    Suspect,
+)
 from hivewire.nats.registry import Beginning, TypeRecord, TypeShape
 from hivewire.nats.session import SessionRecord
+from hivewire.nats.state_records import StateRecord, decode_state, encode_state
 from hivewire.nats.subjects import Subjects, type_token
 from hivewire.nats.topic_filters import TopicFilter
 
@@ -120,6 +133,17 @@ def test_position_records(given: dict[str, Any], expected: dict[str, Any]) -> No
             key: RunningElsewhere(deployment, session, tuple(sequences))
             for key, (deployment, session, sequences) in fields["running"].items()
         },
+        parked={
+            key: ParkedKey(
+                unfinished=tuple(parked["unfinished"]),
+                next=parked["next"],
+                subscriptions=SubscriptionChange.from_json(parked["subscriptions"]),
+            )
+            for key, parked in fields["parked"].items()
+        },
+        unclean=fields["unclean"],
+        started=fields["started"],
+        suspect=fields["suspect"] and Suspect(*fields["suspect"]),
         lag=fields["lag"],
     )
 
@@ -132,6 +156,36 @@ def test_position_records(given: dict[str, Any], expected: dict[str, Any]) -> No
 @pytest.mark.parametrize(("given", "expected"), vectors("records", "tracker"))
 def test_the_reading_of_a_shard(given: dict[str, Any], expected: dict[str, Any]) -> None:
     assert tracked(given["tracker"]) == expected
+
+
+@pytest.mark.parametrize(("given", "expected"), vectors("records", "state"))
+def test_state_records(given: dict[str, Any], expected: dict[str, Any]) -> None:
+    fields = given["state"]
+    serializers = SerializerRegistry()
+    for cls in (Item, BytesValue):
+        serializers.learn(cls)
+    state = revived(fields["state"])
+    record = StateRecord(
+        **{**fields, "agent": AgentId.from_str(fields["agent"])} | {"state": state and encode_state(state, serializers)}
+    )
+
+    assert record.to_json().decode() == expected["record"]
+    assert StateRecord.from_json(expected["record"].encode()) == record
+    assert record.state is None or decode_state(record.state, serializers) == state
+    assert SUBJECTS.state_key(record.agent.type, record.agent.key) == expected["key"]
+
+
+@pytest.mark.parametrize(("given", "expected"), vectors("records", "dead"))
+def test_dead_letters(given: dict[str, Any], expected: dict[str, Any]) -> None:
+    fields = given["dead"]
+    payload = base64.b64decode(fields["payload_base64"])
+    members = {name: value for name, value in fields.items() if name != "payload_base64"}
+    letter = DeadLetter(**{**members, "agent": AgentId.from_str(fields["agent"])}, payload=payload)
+
+    assert letter.encode() == expected["headers"]
+    assert DeadLetter.decode(expected["headers"], payload) == letter
+    assert letter.replay() == expected["replay"]
+    assert SUBJECTS.dead(letter.agent.type, letter.agent.key, letter.sequence) == expected["subject"]
 
 
 @pytest.mark.parametrize(("given", "expected"), vectors("records", "error"))
@@ -190,6 +244,25 @@ def dealt_by_the_document(agent_type: str, shards: int, sessions: list[str]) -> 
             owners[shard] = session
             room[session] -= 1
     return owners
+
+
+@dataclass
+class Item:
+    """What the vectors' states hold as an object: `{"Item": <name>}`."""
+
+    name: str
+
+
+def revived(state: Any) -> Any:
+    if isinstance(state, list):
+        return [revived(each) for each in state]
+    if not isinstance(state, dict):
+        return state
+    if state.keys() == {"Item"}:
+        return Item(state["Item"])
+    if state.keys() == {"BytesValue"}:
+        return BytesValue(value=base64.b64decode(state["BytesValue"]))
+    return {name: revived(each) for name, each in state.items()}
 
 
 def exception_class(path: str) -> type[BaseException]:

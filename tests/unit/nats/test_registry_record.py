@@ -1,11 +1,19 @@
 """What the registry keeps of a type."""
 
+import json
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hivewire.exceptions import UnsupportedFormatError
+from hivewire.nats.buckets import Entry
+from hivewire.nats.event_stream import EventStream
 from hivewire.nats.positions import SubscriptionChange
-from hivewire.nats.registry import Beginning, TypeRecord, TypeShape, _shaped, read_marker
+from hivewire.nats.registry import Beginning, Registry, TypeRecord, TypeShape, _shaped, read_marker
+from hivewire.nats.session import SessionRecord, read_session
+from hivewire.nats.subjects import Subjects
 from hivewire.nats.topic_filters import TopicFilter
 
 A = TopicFilter(kind="exact", value="a")
@@ -109,3 +117,48 @@ def test_a_marker_that_cannot_be_read_is_no_change() -> None:
     for payload in (b"", b"{}", b"[]", b"null", b'{"change": "x", "set": []}', b'{"change": 1, "set": ["nothing"]}'):
         assert read_marker(payload) is None
     assert read_marker(b'{"type":"t","change":2,"set":["exact:a"]}') == SubscriptionChange(change=2, filters=(A,))
+
+
+def newer(record: TypeRecord | SessionRecord) -> bytes:
+    return json.dumps({**json.loads(record.to_json()), "format": 2, "declared": {"a": "new shape"}}).encode()
+
+
+def test_a_record_without_a_format_is_of_the_first_one() -> None:
+    data = json.loads(TypeRecord(name="t").to_json())
+    assert data.pop("format") == 1
+    assert TypeRecord.from_json(json.dumps(data).encode()) == TypeRecord(name="t")
+
+
+async def test_the_record_of_a_newer_version_is_refused_and_not_overwritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Bucket:
+        async def get(self, key: str) -> Entry:
+            return Entry(newer(TypeRecord(name="t")), 7)
+
+        async def put(self, key: str, value: bytes, *, revision: int) -> int:
+            raise AssertionError("it is written")
+
+    nothing: Any = None
+    registry = Registry(nothing, Subjects("default"), EventStream(nothing, "EVENTS", "S"))
+    monkeypatch.setattr(registry, "_bucket", Bucket())
+    shape = TypeShape(kind="sharded", shards=16)
+    for change in (registry.declare("t", shape, [A]), registry.join("t", shape, [A]), registry.add("t", A)):
+        with pytest.raises(UnsupportedFormatError, match=r"registry's record of t has format 2.*upgrade this process"):
+            await change
+    with pytest.raises(UnsupportedFormatError):
+        await registry.remove("t", A)
+
+
+def test_the_view_ignores_the_record_of_a_newer_version_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    nothing: Any = None
+    registry = Registry(nothing, Subjects("default"), EventStream(nothing, "EVENTS", "S"))
+    registry._on_entry("t.type", Entry(TypeRecord(name="t").declare([A]).to_json(), 1))
+    registry._on_entry("u.type", Entry(newer(TypeRecord(name="u")), 2))
+    assert [record.name for record in registry.types()] == ["t"]
+    assert "has format 2" in caplog.text
+
+
+def test_a_session_of_a_newer_version_takes_no_part(caplog: pytest.LogCaptureFixture) -> None:
+    record = SessionRecord(session="s1", deployment="web", instance="host", state="serving", types=("t",))
+    assert read_session(record.to_json()) == record
+    assert read_session(newer(record)) is None
+    assert "the session s1 has format 2" in caplog.text

@@ -1,0 +1,126 @@
+"""Hands messages to the agents' own code, and sees that none takes for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from typing import Any, Final
+
+from hivewire.exceptions import CantHandleException, DeadlineExceededError
+from hivewire.logging import EVENT_LOGGER_NAME, DeliveryStage, MessageEvent, MessageKind
+from hivewire.model.contexts import MessageContext, MessageHandlerContext, NestedCalls, TurnContext, enter_turn
+from hivewire.model.runtime import Agent
+from hivewire.model.serializer_registry import SerializerRegistry
+from hivewire.nats.state_records import decode_state, encode_state
+from hivewire.nats.turn import Turn
+from hivewire.telemetry import MessageTracer
+
+log = logging.getLogger("hivewire.turns")
+_event_log = logging.getLogger(EVENT_LOGGER_NAME)
+
+GRACE_S: Final = 5.0
+"""How long past its deadline a direct message's turn is let be, before it is cancelled."""
+
+
+class Handling:
+    """Runs the handlers of one process's agents."""
+
+    def __init__(self, serializers: SerializerRegistry, tracer: MessageTracer, *, record_payloads: bool) -> None:
+        self._serializers = serializers
+        self._tracer = tracer
+        self._record_payloads = record_payloads
+        self._running: set[Turn] = set()
+
+    async def handle(self, turn: Turn, agent: Agent, *, nested: NestedCalls | None, in_chain: bool) -> Any:
+        """Return what the agent answers to a message or an operation. With `in_chain` the calls of its handler name
+        this turn as one that caused them.
+
+        Raises:
+            DeadlineExceededError: it took longer than its limit, and was cancelled.
+            SerializationError: the message can't be decoded.
+            BaseException: what the handler raised.
+        """
+        # One look at all turns now and then costs less than a timer for each.
+        turn.limit = time.monotonic() + turn.time_limit_s if turn.sequence is not None else turn.deadline + GRACE_S
+        # An earlier attempt may have been.
+        turn.overdue = False
+        turn.task = asyncio.current_task()
+        self._running.add(turn)
+        try:
+            return await self._handle(turn, agent, nested, in_chain)
+        except asyncio.CancelledError as error:
+            if not turn.overdue or turn.task is None or turn.task.uncancel():
+                raise
+            raise DeadlineExceededError(f"The turn of {turn.agent} took longer than its limit") from error
+        finally:
+            self._running.discard(turn)
+            turn.task = None
+
+    def cancel_overdue(self) -> None:
+        """Cancel the turns that are over their limit; to be called several times a second."""
+        now = time.monotonic()
+        for turn in [turn for turn in self._running if now >= turn.limit]:
+            if turn.task is None:
+                continue
+            if turn.overdue:
+                log.error("the turn of %s goes on after it was cancelled", turn.agent)
+            else:
+                log.error("the turn of %s took longer than its limit and is cancelled", turn.agent)
+            turn.overdue = True
+            turn.limit = now + GRACE_S
+            turn.task.cancel()
+
+    async def _handle(self, turn: Turn, agent: Agent, nested: NestedCalls | None, in_chain: bool) -> Any:
+        if turn.operation != "message":
+            return await self._operate(turn, agent)
+        message = self._serializers.decode(
+            turn.payload,
+            type_name=turn.type_name,
+            content_type=turn.content_type,
+            preferred=self._serializers.handled_types(type(agent)),
+        )
+        context = MessageContext(
+            sender=turn.sender,
+            topic_id=turn.topic,
+            is_rpc=turn.topic is None,
+            cancellation_token=turn.token,
+            message_id=turn.message_id,
+        )
+        if _event_log.isEnabledFor(logging.INFO):
+            self._report_delivery(turn)
+        chain = (*turn.chain, turn.id) if in_chain else turn.chain
+        with (
+            MessageHandlerContext.populate_context(turn.agent),
+            enter_turn(TurnContext(turn.id, chain, turn.origin or turn.id, nested)),
+        ):
+            if not self._tracer.enabled:
+                return await agent.on_message(message, ctx=context)
+            destination = self._tracer.destination_of(turn.agent)
+            with self._tracer.span("process", destination, parent=turn.trace):
+                return await agent.on_message(message, ctx=context)
+
+    async def _operate(self, turn: Turn, agent: Agent) -> Any:
+        match turn.operation:
+            case "metadata":
+                return dict(agent.metadata)
+            case "save_state":
+                # As JSON, so that it may hold whatever the serializers of its process know.
+                return json.loads(encode_state(await agent.save_state(), self._serializers))
+            case "load_state":
+                await agent.load_state(decode_state(turn.payload.decode(), self._serializers))
+                return None
+            case other:
+                raise CantHandleException(f"{turn.agent} knows no operation {other!r}")
+
+    def _report_delivery(self, turn: Turn) -> None:
+        _event_log.info(
+            MessageEvent(
+                payload=turn.payload.decode(errors="replace") if self._record_payloads else turn.type_name,
+                sender=turn.sender,
+                receiver=turn.agent,
+                kind=MessageKind.DIRECT if turn.topic is None else MessageKind.PUBLISH,
+                delivery_stage=DeliveryStage.DELIVER,
+            )
+        )

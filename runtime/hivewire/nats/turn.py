@@ -1,0 +1,66 @@
+"""One message for one agent, on its way to the agent's handler."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hivewire.model.cancellation import CancellationToken
+from hivewire.model.ids import AgentId
+from hivewire.model.topics import TopicId
+from hivewire.nats.envelope import CallOperation
+
+
+class TurnWithdrawnError(Exception):
+    """The turn was not started: its shard is given up, and another process handles it, or its stream is gone."""
+
+
+class SessionLapsedError(Exception):
+    """The turn was not started, since this process may not own the agent any more."""
+
+
+class GivenUpError(Exception):
+    """The event was given up before: its dead letter has to be there."""
+
+
+# Not frozen, as that would make it three times as slow to build.
+@dataclass(slots=True, kw_only=True, eq=False)
+class Turn:
+    """One message for one agent. `topic` is None for a direct message, `id` is unique over all processes, and after
+    `deadline`, on the monotonic clock, it is not worth starting.
+
+    `sequence` is that of an event in the stream that was made at `stream`, `origin` names what is handled for whom,
+    whoever runs it. Who gives up its messages withdraws those of the turns of `owner` that have not `started`; `ran`
+    tells whether one ever had. `alone`: nothing else of the process runs beside it; `tried` is set once it has run so.
+    At `limit`, on the monotonic clock, its `task` is cancelled.
+    """
+
+    id: str
+    agent: AgentId
+    type_name: str
+    content_type: str
+    payload: bytes
+    message_id: str
+    operation: CallOperation | Literal["bury"] = "message"
+    sender: AgentId | None = None
+    topic: TopicId | None = None
+    chain: tuple[str, ...] = ()
+    trace: Mapping[str, str] = field(default_factory=dict)
+    token: CancellationToken = field(default_factory=CancellationToken)
+    deadline: float = math.inf
+    time_limit_s: float = math.inf
+    sequence: int | None = None
+    stream: str = ""
+    origin: str = ""
+    owner: object = None
+    started: bool = False
+    ran: bool = False
+    resting: bool = False
+    alone: bool = False
+    tried: asyncio.Event | None = None
+    limit: float = math.inf
+    overdue: bool = False
+    task: asyncio.Task[Any] | None = None

@@ -1,0 +1,247 @@
+"""Faults of streams, timers and durability that runtimes of this kind are known to have. Each number is that of one.
+
+Those that need three servers are slow.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+
+from broker.conftest import NewRuntime
+from broker.proxy import TcpProxy
+from broker.scripted import Counter, Handle, Scripted, serve, until
+from broker.stored import api, take
+from chaos.cluster import Cluster
+from documents import ROOT
+from hivewire import AgentId, MessageContext, TopicId, TypeSubscription
+from hivewire.nats import embedded
+from hivewire.nats.broker import Broker
+from hivewire.nats.buckets import Bucket, WriteConflictError
+from hivewire.nats.stream_reader import StreamReader
+from hivewire.nats.subjects import Subjects
+from hivewire.nats.tokens import slot
+
+
+@pytest.fixture
+async def cluster(namespace: str) -> AsyncIterator[Cluster]:
+    """Three servers, with the streams of the namespace on each."""
+    async with Cluster(3) as cluster:
+        await cluster.provision(namespace)
+        yield cluster
+
+
+@pytest.mark.slow
+async def test_row_76_a_consumer_that_does_not_know_what_the_leader_has_makes_no_reader_skip_it(
+    cluster: Cluster, new_runtime: NewRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A consumer answers from the copy of the stream that its own server has, which lags after an election."""
+    keys, events = [f"k{number}" for number in range(16)], 400
+    urls = ",".join(node.url for node in cluster.nodes)
+    worker, publisher = new_runtime(urls), new_runtime(urls)
+    await Counter.register(worker, "agent", Counter)
+    await serve(worker, "echo")
+    await worker.add_subscription(TypeSubscription("t", "agent"))
+    await worker.start()
+    await publisher.connect()
+
+    async def says_so(reader: StreamReader) -> bool:
+        return True
+
+    monkeypatch.setattr(StreamReader, "is_drained", says_so)
+    for number in range(events):
+        await publisher.publish_message(number, TopicId("t", keys[number % len(keys)]))
+        await worker._serving._readers.follow_end()
+
+    async def counted() -> int:
+        states = [await publisher.agent_save_state(AgentId("agent", key)) for key in keys]
+        return sum(state["count"] for state in states)
+
+    async with asyncio.timeout(60):
+        while await counted() < events:
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.slow
+async def test_row_76_a_leader_that_is_killed_loses_and_doubles_nothing_and_calls_go_on(
+    cluster: Cluster, new_runtime: NewRuntime, namespace: str
+) -> None:
+    keys, events = [f"k{number}" for number in range(16)], 1_500
+    leader = await cluster.leader_of(Subjects(namespace).events_stream)
+    # What is connected to the server that dies has that to cope with too.
+    urls = ",".join(node.url for node in cluster.nodes if node is not leader)
+    worker, publisher = new_runtime(urls), new_runtime(urls)
+    await Counter.register(worker, "agent", Counter)
+    await serve(worker, "echo")
+    await worker.add_subscription(TypeSubscription("t", "agent"))
+    await worker.start()
+    await publisher.connect()
+    numbers = iter(range(events))
+    published = 0
+
+    async def publish_on() -> None:
+        nonlocal published
+        for number in numbers:
+            await publisher.publish_message(number, TopicId("t", keys[number % len(keys)]))
+            published += 1
+
+    publishing = asyncio.gather(*(publish_on() for _ in range(16)))
+    await until(lambda: published > events // 10, 60)
+    await leader.kill()
+    begun = published
+    # While nobody leads the stream, agents that store nothing are called as ever.
+    for number in range(50):
+        assert await publisher.send_message(number, AgentId("echo", f"k{number}")) == number
+    await publishing
+    assert begun < events, "all was published before the leader died: it says nothing"
+    cluster.start(leader)
+    await leader.healthy()
+
+    async def counted() -> int:
+        states = [await publisher.agent_save_state(AgentId("agent", key)) for key in keys]
+        return sum(state["count"] for state in states)
+
+    async with asyncio.timeout(60):
+        while await counted() < events:
+            await asyncio.sleep(0.1)
+    assert await counted() == events
+    await publisher.stop()
+    await worker.stop()
+
+
+@pytest.mark.slow
+async def test_row_77_the_writer_of_a_value_knows_its_own_write_again_on_three_servers_too(
+    cluster: Cluster, namespace: str
+) -> None:
+    """There the server takes a repeated write for a duplicate, where a single one calls it a conflict."""
+    name = Subjects(namespace).state_bucket
+    leader = await cluster.leader_of(f"KV_{name}")
+    other = next(node for node in cluster.nodes if node is not leader)
+    async with TcpProxy(other.url) as proxy, cluster.client() as client:
+        behind, broker = Broker(proxy.url, name="behind the proxy"), Broker(leader.url, name="test")
+        await behind.open()
+        await broker.open()
+        proxy.answering = False
+        writing = asyncio.create_task(Bucket(behind, name).put("a.b", b"mine", revision=0))
+        bucket = Bucket(broker, name)
+        async with asyncio.timeout(15):
+            while (written := await bucket.get("a.b")).value is None:
+                await asyncio.sleep(0.02)
+        proxy.answering = True
+        proxy.cut()
+        assert await writing == written.revision
+        with pytest.raises(WriteConflictError):
+            await bucket.put("a.b", b"another's", revision=0)
+        assert await bucket.get("a.b") == written
+        # A follower may lag behind, so none is asked.
+        assert not (await api(client, f"STREAM.INFO.KV_{name}"))["config"].get("allow_direct")
+        await behind.close()
+        await broker.close()
+
+
+async def test_row_80_a_timer_fires_into_a_stream_where_its_consumer_finds_it(
+    new_runtime: NewRuntime, client: Client, namespace: str
+) -> None:
+    """A timer of the broker is stored directly: who subscribes to its subject sees nothing.
+
+    Schedules have no public interface yet. What is there is their stream, which takes timers, and its durable consumer,
+    which whoever will forward the firings reads.
+    """
+    await new_runtime().connect()
+    subjects = Subjects(namespace)
+    seen: list[Any] = []
+
+    async def see(message: Any) -> None:
+        seen.append(message)
+
+    await client.subscribe(subjects.due("s1"), cb=see)
+    stored = await client.request(
+        subjects.schedule("s1"),
+        b"fired",
+        headers={"Nats-Schedule": "@at 2020-01-01T00:00:00Z", "Nats-Schedule-Target": subjects.due("s1")},
+    )
+    assert json.loads(stored.data)["stream"] == subjects.schedules_stream
+    fired = await take(client, subjects.schedules_stream, subjects.forward_consumer)
+    assert (fired.subject, fired.data) == (subjects.due("s1"), b"fired")
+    assert fired.headers is not None
+    assert fired.headers["Nats-Scheduler"] == subjects.schedule("s1")
+    assert seen == []
+    config = (await api(client, f"STREAM.INFO.{subjects.schedules_stream}"))["config"]
+    assert not config.get("max_age")
+
+
+async def test_row_80_a_worker_that_gains_shards_reads_their_older_events_too(new_runtime: NewRuntime) -> None:
+    """A consumer that is given further partitions skips what lies before its place. Each shard has a place of its
+    own."""
+    handled: dict[str, list[str]] = {"leaving": [], "staying": []}
+    gate = asyncio.Event()
+
+    def noting(name: str) -> Handle:
+        async def note(agent: Scripted, message: Any, ctx: MessageContext) -> None:
+            if name == "leaving":
+                await gate.wait()
+            handled[name].append(agent.id.key)
+
+        return note
+
+    leaving, staying = new_runtime(drain_timeout=0.2), new_runtime()
+    publisher = await new_runtime().connect()
+    for name, worker in (("leaving", leaving), ("staying", staying)):
+        await serve(worker, "agent", noting(name))
+        await worker.start()
+    keys = [f"k{number}" for number in range(200)]
+    of_leaving = {key for key in keys if leaving._serving.owns("agent", slot(key))}
+    assert 0 < len(of_leaving) < len(keys)
+    for key in keys:
+        await publisher.publish_message("hello", TopicId("t", key))
+    # What stays has read to the end of the stream, past all that the other one has left to do.
+    await until(lambda: set(handled["staying"]) == set(keys) - of_leaving)
+    await leaving.stop()
+    assert handled["leaving"] == []
+    await until(lambda: set(handled["staying"]) == set(keys), 30)
+
+
+async def test_row_80_no_stream_takes_atomic_batches(new_runtime: NewRuntime, client: Client, namespace: str) -> None:
+    """A server has at most 50 of them open for a stream; none is ever opened."""
+    await new_runtime().connect()
+    names = (await api(client, "STREAM.NAMES"))["streams"]
+    own = [name for name in names if name.removeprefix("KV_").lower().startswith(f"{namespace}_")]
+    assert len(own) == 8
+    for name in own:
+        assert not (await api(client, f"STREAM.INFO.{name}"))["config"].get("allow_atomic")
+
+
+async def test_row_81_the_embedded_server_says_that_it_is_not_made_for_power_loss(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.INFO, logger="hivewire.embedded"):
+        async with embedded.EmbeddedServer():
+            pass
+    assert "not made for power loss" in caplog.text
+    assert "not made for power loss" in plain(embedded.__doc__ or "")
+    assert "not made for power loss" in plain((ROOT / "docs/concepts.md").read_text())
+
+
+def test_row_81_the_documents_say_how_to_run_servers_that_lose_nothing_at_a_power_loss() -> None:
+    guide = (ROOT / "docs/guides/production.md").read_text()
+    section = guide[guide.index("## The broker") :].partition("\n## ")[0]
+    for said in ("a power failure", "three servers", "sync_interval: always", "--replicas 3"):
+        assert said in plain(section)
+    assert "docs/guides/production.md" in (ROOT / "README.md").read_text()
+
+
+def test_row_81_the_brokers_of_the_chaos_runs_are_those_of_production() -> None:
+    """On each of three servers, what is acknowledged is on the disk."""
+    cluster = Cluster(3)
+    assert cluster.replicas == 3
+    for node in cluster.nodes:
+        assert "sync_interval: always" in node._config([other for other in cluster.nodes if other is not node])
+
+
+def plain(text: str) -> str:
+    """Return a text without its line breaks."""
+    return " ".join(text.split())
