@@ -18,6 +18,7 @@ from hivewire.model.contexts import AgentInstantiationContext, MessageContext
 from hivewire.model.ids import AgentId, AgentMetadata, AgentType
 from hivewire.model.runtime import Agent, AgentRuntime
 from hivewire.model.serialization import MessageSerializer, try_get_known_serializers_for_type
+from hivewire.model.streams import MessageStream
 from hivewire.model.subscriptions import Subscription, TypeSubscription, class_subscriptions
 from hivewire.model.topics import TopicId
 
@@ -159,6 +160,26 @@ class BaseAgent(Agent):
             cancellation_token=cancellation_token,
             message_id=message_id,
             **options,
+        )
+
+    def stream_message(
+        self,
+        message: Any,
+        recipient: AgentId,
+        *,
+        cancellation_token: CancellationToken | None = None,
+        message_id: str | None = None,
+        timeout: float | None = None,
+    ) -> MessageStream:
+        """Send a message to another agent in this agent's name and iterate over what its handler yields; see
+        `AgentRuntime`."""
+        return self.runtime.stream_message(
+            message,
+            recipient,
+            sender=self.id,
+            cancellation_token=cancellation_token,
+            message_id=message_id,
+            timeout=timeout,
         )
 
     async def publish_message(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from hivewire.agents.base import BaseAgent
-from hivewire.agents.hints import HintedClasses, classes_of_hint, resolved_hints
+from hivewire.agents.hints import HintedClasses, chunk_hint, classes_of_hint, resolved_hints
 from hivewire.agents.registration import (
     InstanceAdopter,
     add_missing_subscriptions,
@@ -23,13 +23,14 @@ from hivewire.model.contexts import AgentInstantiationContext, MessageContext
 from hivewire.model.ids import AgentId, AgentType
 from hivewire.model.runtime import AgentRuntime
 from hivewire.model.serialization import MessageSerializer, try_get_known_serializers_for_type
+from hivewire.model.streams import MessageStream, is_stream
 from hivewire.model.subscriptions import Subscription
 from hivewire.model.topics import TopicId
 
 __all__ = ["ClosureAgent", "ClosureContext", "UnknownTypePolicy"]
 
 UnknownTypePolicy = Literal["error", "warn", "ignore"]
-Closure = Callable[..., Awaitable[Any]]
+Closure = Callable[..., Any]
 
 
 class ClosureContext(Protocol):
@@ -48,6 +49,16 @@ class ClosureContext(Protocol):
         timeout: float | None = None,
     ) -> Any: ...
 
+    def stream_message(
+        self,
+        message: Any,
+        recipient: AgentId,
+        *,
+        cancellation_token: CancellationToken | None = None,
+        message_id: str | None = None,
+        timeout: float | None = None,
+    ) -> MessageStream: ...
+
     async def publish_message(
         self,
         message: Any,
@@ -59,7 +70,8 @@ class ClosureContext(Protocol):
 
 
 class ClosureAgent(BaseAgent):
-    """An agent that calls a function for each message: `closure(ctx, message)` or `closure(ctx, message, context)`.
+    """An agent that calls a function for each message: `closure(ctx, message)` or `closure(ctx, message, context)`. One
+    that yields answers with a stream.
 
     The hint of the message says which classes it takes, `Any` means all. What happens to others is the
     `unknown_type_policy`: "warn" warns and answers None, "error" raises `CantHandleException`, "ignore" calls the
@@ -107,9 +119,8 @@ class ClosureAgent(BaseAgent):
             if self._unknown_type_policy == "warn":
                 warnings.warn(f"{text}. Set unknown_type_policy to 'error' or 'ignore' to change this", stacklevel=1)
                 return None
-        if self._shape.wants_context:
-            return await self._closure(self, message, ctx)
-        return await self._closure(self, message)
+        answer = self._closure(self, message, *((ctx,) if self._shape.wants_context else ()))
+        return answer if is_stream(answer) else await answer
 
     @classmethod
     async def register_closure(
@@ -189,6 +200,8 @@ def _shape_of(closure: Closure) -> _Shape:
         raise AssertionError("A closure takes (ctx, message) or (ctx, message, message_context)")
     hints = resolved_hints(closure)
     messages = _classes(hints, parameters[1].name, "the message")
+    if inspect.isasyncgenfunction(closure):
+        hints["return"] = chunk_hint(hints.get("return"))
     returns = _classes(hints, "return", "what it returns, None if it returns nothing")
     return _Shape(messages=messages, returns=returns, wants_context=len(parameters) == 3)
 

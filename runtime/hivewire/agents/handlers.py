@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Literal, NoReturn, TypeVar, cast, overload
 
-from hivewire.agents.hints import HintedClasses, classes_of_hint, resolved_hints
+from hivewire.agents.hints import HintedClasses, chunk_hint, classes_of_hint, resolved_hints
 from hivewire.exceptions import CantHandleException
 from hivewire.logging import ROOT_LOGGER_NAME
 from hivewire.model.contexts import MessageContext
@@ -22,7 +23,7 @@ __all__ = ["Handler", "HandlerTable", "event", "handler_table", "message_handler
 
 _logger = logging.getLogger(ROOT_LOGGER_NAME)
 
-HandlerT = TypeVar("HandlerT", bound=Callable[..., Coroutine[Any, Any, Any]])
+HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
 Match = Callable[[Any, MessageContext], bool]
 Kind = Literal["any", "event", "rpc"]
 
@@ -41,6 +42,8 @@ def message_handler(
     func: HandlerT | None = None, *, strict: bool = True, match: Match | None = None
 ) -> HandlerT | Callable[[HandlerT], HandlerT]:
     """Let an async method handle direct messages and events of the classes that its `message` parameter is hinted with.
+
+    A method that yields, hinted `AsyncIterator[Chunk]`, answers with a stream: see `stream_message` of the runtimes.
 
     `match` is asked after the class fits and may refuse the message; the next handler in alphabetical order is tried
     then. A strict handler raises `CantHandleException` when it is called with another class and `ValueError` when it
@@ -87,12 +90,14 @@ def rpc(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Handler:
-    """What a decorator learnt of a function. `messages` is None for a method that is called by name."""
+    """What a decorator learnt of a function. `messages` is None for a method that is called by name; `returns` is about
+    each chunk if the method `streams`."""
 
-    function: Callable[..., Coroutine[Any, Any, Any]]
+    function: Callable[..., Any]
     kind: Kind
     messages: HintedClasses | None
     returns: HintedClasses
+    streams: bool
     strict: bool
     match: Match | None
 
@@ -124,6 +129,12 @@ class Handler:
         _logger.warning(text)
         return None if self.kind == "event" else result
 
+    async def checked_chunks(self, chunks: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+        """Yield what a function yields that streams."""
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield self.checked_result(chunk)
+
 
 class Route:
     """A handler as one class has it.
@@ -134,7 +145,7 @@ class Route:
 
     __slots__ = ("_call", "_checked", "_takes_all", "handler")
 
-    def __init__(self, handler: Handler, attribute: Callable[..., Coroutine[Any, Any, Any]], *, plain: bool) -> None:
+    def __init__(self, handler: Handler, attribute: Callable[..., Any], *, plain: bool) -> None:
         self.handler = handler
         self._call = handler.function if plain else attribute
         self._checked = not plain
@@ -144,10 +155,17 @@ class Route:
         return self._takes_all or self.handler.takes(message, ctx)
 
     async def run(self, agent: object, message: object, ctx: MessageContext) -> Any:
+        """Return what the handler returns, or the iterator over what it yields."""
+        if self.handler.streams:
+            chunks = self._call(agent, message, ctx)
+            return chunks if self._checked else self.handler.checked_chunks(chunks)
         result = await self._call(agent, message, ctx)
         return result if self._checked else self.handler.checked_result(result)
 
     async def run_by_name(self, agent: object, kwargs: Mapping[str, Any]) -> Any:
+        if self.handler.streams:
+            chunks = self._call(agent, **kwargs)
+            return chunks if self._checked else self.handler.checked_chunks(chunks)
         result = await self._call(agent, **kwargs)
         return result if self._checked else self.handler.checked_result(result)
 
@@ -214,12 +232,20 @@ def _decorated(
 
 def _inspected(kind: Kind, function: HandlerT, strict: bool, match: Match | None) -> Handler:
     name = getattr(function, "__qualname__", repr(function))
-    if not inspect.iscoroutinefunction(inspect.unwrap(function)):
+    streams = inspect.isasyncgenfunction(inspect.unwrap(function))
+    if not streams and not inspect.iscoroutinefunction(inspect.unwrap(function)):
         raise AssertionError(f"{name} must be an async function to handle messages")
+    if streams and kind == "event":
+        raise AssertionError(f"{name} yields, but nobody reads what the handler of an event yields: return None")
     hints = resolved_hints(function)
     if "return" not in hints:
         raise AssertionError(f"return type not found in the signature of {name}: add a hint, None for no answer")
-    returns = classes_of_hint(hints["return"])
+    returned = hints["return"]
+    if streams:
+        returned = chunk_hint(returned)
+        if returned is None:
+            raise AssertionError(f"{name} yields, so the hint of its return value must be AsyncIterator[...]")
+    returns = classes_of_hint(returned)
     if returns is None:
         _refuse_hint(name, "the return value", hints["return"])
     messages = None
@@ -229,7 +255,9 @@ def _inspected(kind: Kind, function: HandlerT, strict: bool, match: Match | None
         messages = classes_of_hint(hints["message"])
         if messages is None:
             _refuse_hint(name, "the message", hints["message"])
-    return Handler(function=function, kind=kind, messages=messages, returns=returns, strict=strict, match=match)
+    return Handler(
+        function=function, kind=kind, messages=messages, returns=returns, streams=streams, strict=strict, match=match
+    )
 
 
 def _refuse_hint(name: str, what: str, hint: object) -> NoReturn:
@@ -243,7 +271,18 @@ def _is_called_by_name(function: Callable[..., Any]) -> bool:
 
 def _wrapped(handler: Handler) -> Any:
     function = handler.function
-    if handler.messages is None:
+    call: Any
+    if handler.streams:
+
+        @wraps(function)
+        async def call(self: Any, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+            if handler.messages is not None:
+                handler.check_message(args[0] if args else kwargs.get("message"))
+            async with aclosing(handler.checked_chunks(function(self, *args, **kwargs))) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    elif handler.messages is None:
 
         @wraps(function)
         async def call(self: Any, **kwargs: Any) -> Any:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import typing_extensions
 
-__all__ = ["HintedClasses", "classes_of_hint", "resolved_hints"]
+__all__ = ["HintedClasses", "chunk_hint", "classes_of_hint", "resolved_hints"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +48,15 @@ def classes_of_hint(hint: object) -> HintedClasses | None:
     return HintedClasses(classes=tuple(dict.fromkeys(classes)), accepts_any=Any in members)
 
 
+def chunk_hint(hint: object) -> object | None:
+    """Return what the chunks of a stream are hinted with, or None if the hint is not that of a stream."""
+    if get_origin(hint) in _STREAMS:
+        chunk: object = get_args(hint)[0]
+        return chunk
+    # Without brackets it says nothing of its chunks.
+    return Any if hint in _STREAMS else None
+
+
 def resolved_hints(function: Callable[..., Any]) -> dict[str, Any]:
     """Return the type hints of a function; names in string hints may come from the functions that enclose it.
 
@@ -58,6 +67,9 @@ def resolved_hints(function: Callable[..., Any]) -> dict[str, Any]:
         return get_type_hints(function)
     except NameError:
         return get_type_hints(function, localns=_enclosing_names(function))
+
+
+_STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
 
 
 def _members(hint: object) -> Iterator[object]:

@@ -9,6 +9,7 @@ from hivewire.model.cancellation import CancellationToken
 from hivewire.model.contexts import MessageHandlerContext
 from hivewire.model.ids import AgentId, AgentMetadata
 from hivewire.model.runtime import AgentRuntime
+from hivewire.model.streams import MessageStream
 
 __all__ = ["AgentProxy"]
 
@@ -60,6 +61,25 @@ class AgentProxy:
         )
 
     send = send_message
+
+    def stream_message(
+        self,
+        message: Any,
+        *,
+        sender: AgentId | None = None,
+        cancellation_token: CancellationToken | None = None,
+        message_id: str | None = None,
+        timeout: float | None = None,
+    ) -> MessageStream:
+        """Send a message to the agent and iterate over what its handler yields; see `AgentRuntime.stream_message`."""
+        return self._runtime.stream_message(
+            message,
+            self._agent,
+            sender=MessageHandlerContext.current() if sender is None else sender,
+            cancellation_token=cancellation_token,
+            message_id=message_id,
+            timeout=timeout,
+        )
 
     async def save_state(self) -> Mapping[str, Any]:
         """Return the agent's state, made of JSON values."""

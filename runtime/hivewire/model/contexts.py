@@ -6,6 +6,7 @@ factory or subscription callback and never leaks into another.
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
@@ -167,7 +168,8 @@ class TurnContext:
     """Which turn runs. `chain` names all turns above this one and this one itself, the outermost first.
 
     `origin` names what the turn handles and for whom: it is the same when the turn is run again. `published` counts
-    what the turn has published so far.
+    what the turn has published so far. Calls of the turn end at `deadline`, on the monotonic clock, at the latest, and
+    are cancelled with its `token`; those of tasks that it left behind do not, once it has `ended`.
     """
 
     turn_id: str
@@ -175,6 +177,9 @@ class TurnContext:
     origin: str = ""
     nested: NestedCalls | None = None
     published: int = 0
+    deadline: float = math.inf
+    token: CancellationToken | None = None
+    ended: bool = False
 
 
 _turn: ContextVar[TurnContext | None] = ContextVar("hivewire_turn", default=None)

@@ -12,6 +12,7 @@ from hivewire.model.cancellation import CancellationToken
 from hivewire.model.contexts import MessageContext
 from hivewire.model.ids import AgentId, AgentMetadata, AgentType
 from hivewire.model.serialization import MessageSerializer
+from hivewire.model.streams import MessageStream
 from hivewire.model.subscriptions import Subscription
 from hivewire.model.topics import TopicId
 
@@ -74,9 +75,11 @@ class AgentRuntime(Protocol):
         message_id: str | None = None,
         timeout: float | None = None,
     ) -> Any:
-        """Send a message to one agent and return its answer; None is an answer too.
+        """Send a message to one agent and return its answer; None is an answer too. What a handler yields comes as a
+        list.
 
-        `timeout` is in seconds and overrides the runtime's default.
+        `timeout` is in seconds and overrides the runtime's default. Within a handler the call ends with the handler's
+        own deadline at the latest, and is cancelled when its message is.
 
         Raises:
             CantHandleException: the recipient refuses the message.
@@ -85,6 +88,23 @@ class AgentRuntime(Protocol):
             SerializationError: the message or the answer could not be encoded or decoded.
             asyncio.CancelledError: the token was cancelled.
             Exception: whatever the recipient's factory or handler raised.
+        """
+        ...
+
+    def stream_message(
+        self,
+        message: Any,
+        recipient: AgentId,
+        *,
+        sender: AgentId | None = None,
+        cancellation_token: CancellationToken | None = None,
+        message_id: str | None = None,
+        timeout: float | None = None,
+    ) -> MessageStream:
+        """Send a message to one agent and iterate over what its handler yields.
+
+        A handler that returns gives one chunk, its answer, and none if that is None. `timeout` is that of the whole
+        stream; for the rest, and for what the iteration raises, see `send_message`.
         """
         ...
 

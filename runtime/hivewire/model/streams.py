@@ -1,0 +1,59 @@
+"""The answer of a handler that yields: chunks, one after the other."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Self, TypeGuard
+
+__all__ = ["MessageStream", "close_stream", "is_stream"]
+
+
+class MessageStream(ABC, AsyncIterator[Any]):
+    """Iterate over the chunks of one handler, in the order in which it yields them.
+
+    The message is sent with the first chunk that is asked for, or when the stream is entered with `async with`. Chunks
+    are values like any answer. The handler is never far ahead of its reader: one that reads slowly slows it down. An
+    error of the handler is raised where its next chunk would be. Whoever stops early closes the stream, which cancels
+    the handler: `aclose`, the end of `async with`, or letting go of the iterator. A stream is read by one task.
+
+    What `send_message` may raise comes out of the iteration. After an error or the end there are no more chunks.
+    """
+
+    @property
+    @abstractmethod
+    def position(self) -> int:
+        """How many chunks were taken so far: the number of the last one, which counts from 1."""
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Send the message now, without waiting for a chunk. A second time it does nothing."""
+
+    @abstractmethod
+    async def __anext__(self) -> Any: ...
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Take no more chunks; a handler that still runs is cancelled. May be called again, and after the end."""
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def is_stream(answer: object) -> TypeGuard[AsyncIterator[Any]]:
+    """Tell whether what a handler answers with is to be iterated over."""
+    return isinstance(answer, AsyncIterator)
+
+
+async def close_stream(chunks: AsyncIterator[Any]) -> None:
+    """Let a handler know that nothing more of what it yields is wanted."""
+    close = getattr(chunks, "aclose", None)
+    if close is not None:
+        await close()
