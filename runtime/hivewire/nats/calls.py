@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from nats.aio.msg import Msg
@@ -24,10 +25,12 @@ from hivewire.exceptions import (
     UnsupportedFormatError,
     WorkerLostError,
 )
-from hivewire.model.cancellation import CancellationToken
+from hivewire.model.call_limit import CallLimit
 from hivewire.model.ids import AgentId
 from hivewire.nats.broker import NO_RESPONDERS, Broker, Waiter, is_status
+from hivewire.nats.chunk_inlet import ChunkInlet
 from hivewire.nats.envelope import CallEnvelope, EnvelopeError, ReplyEnvelope, decode_reply, encode_call
+from hivewire.nats.outbox import Outbox
 from hivewire.nats.registry import Registry
 from hivewire.nats.subjects import Subjects
 
@@ -52,11 +55,19 @@ class _NotExecuted:
 class _Attempt(Waiter):
     """One request that is under way."""
 
-    __slots__ = ("future", "interrupted", "silent_ticks", "started")
+    __slots__ = ("_new_inlet", "future", "inlet", "interrupted", "silent_ticks", "started")
 
-    def __init__(self, subject: str, future: asyncio.Future[ReplyEnvelope | _NotExecuted]) -> None:
+    def __init__(
+        self,
+        subject: str,
+        future: asyncio.Future[ReplyEnvelope | _NotExecuted],
+        inlet: ChunkInlet | None,
+        new_inlet: Callable[[], ChunkInlet],
+    ) -> None:
         super().__init__(subject, self._on_message, self._on_error)
         self.future = future
+        self.inlet = inlet
+        self._new_inlet = new_inlet
         self.silent_ticks = 0
         self.started = False
         self.interrupted = False
@@ -72,7 +83,15 @@ class _Attempt(Waiter):
         except (EnvelopeError, UnsupportedFormatError) as error:
             self.future.set_exception(SerializationError(f"The reply to {self.subject} can't be read: {error}"))
             return
-        if reply.status == "alive":
+        if reply.number is not None:
+            self.silent_ticks = 0
+            self.started = True
+            if self.inlet is None:
+                self.inlet = self._new_inlet()
+            outcome = self.inlet.arrive(reply, message.reply)
+            if outcome is not None:
+                self.future.set_result(outcome)
+        elif reply.status == "alive":
             self.silent_ticks = 0
             self.started = True
         elif reply.status in ("moved", "overloaded"):
@@ -92,14 +111,18 @@ class Calls:
         delivery_timeout: Seconds that a registered type, whose owner does not take the call, is tried again.
     """
 
-    def __init__(self, broker: Broker, subjects: Subjects, registry: Registry, *, delivery_timeout: float) -> None:
+    def __init__(
+        self, broker: Broker, outbox: Outbox, subjects: Subjects, registry: Registry, *, delivery_timeout: float
+    ) -> None:
         self._broker = broker
+        self._outbox = outbox
         self._subjects = subjects
         self._registry = registry
         self._delivery_timeout = delivery_timeout
         self._open: dict[str, _Attempt] = {}
         self._closed: Exception | None = None
         broker.on_disconnect.append(self._on_disconnect)
+        broker.on_reconnect.append(self._on_reconnect)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -109,23 +132,26 @@ class Calls:
         recipient: AgentId,
         envelope: CallEnvelope,
         *,
-        timeout: float,
-        cancellation_token: CancellationToken | None = None,
-    ) -> ReplyEnvelope:
-        """Send a request and return the reply, a value or an error, within `timeout` seconds.
+        limit: CallLimit,
+        inlet: ChunkInlet | None = None,
+    ) -> tuple[ReplyEnvelope, ChunkInlet | None]:
+        """Send a request and return its outcome, within its limit. The chunks of a streamed answer are in the inlet
+        that is given, or else in a new one, which is returned.
 
         Raises:
             AgentNotFoundError: nobody registered the type, or has the instance.
-            DeadlineExceededError: `timeout`, or the delivery timeout, passed.
+            DeadlineExceededError: the limit, or the delivery timeout, passed.
             WorkerLostError: the worker fell silent; whether it handled the call is unknown.
             BrokerUnavailableError: no connection, or it broke and nothing was heard since.
             OverloadedError: the worker had no room until the deadline.
             MessageTooLargeError, AccessDeniedError: the broker does not take the message.
-            asyncio.CancelledError: the token or the task was cancelled; the handler's token is cancelled too.
+            asyncio.CancelledError: a token or the task was cancelled; the handler's token is cancelled too.
         """
+        if limit.seconds <= 0:
+            raise DeadlineExceededError(f"The call to {recipient} was not sent: nothing is left of {limit}")
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        deadline = begun + timeout
+        deadline = begun + limit.seconds
         headers, payload = encode_call(envelope)
         subject = self._subjects.rpc(recipient.type, recipient.key)
         call_id = self._broker.new_token()
@@ -133,18 +159,18 @@ class Calls:
         while True:
             if self._closed is not None:
                 raise self._closed
-            if cancellation_token is not None and cancellation_token.is_cancelled:
+            if any(token.is_cancelled for token in limit.tokens):
                 raise asyncio.CancelledError("The token was cancelled before anybody took the message")
             now = loop.time()
             if not self._broker.connected.is_set():
                 await self._broker.wait_connected(min(deadline, now + self._delivery_timeout))
                 now = loop.time()
             headers["Hw-Left"] = str(max(int((deadline - now) * 1000), 1))
-            outcome = await self._attempt(call_id, subject, payload, headers, deadline, timeout, cancellation_token)
+            outcome, chunks = await self._attempt(call_id, subject, payload, headers, deadline, limit, inlet)
             if isinstance(outcome, ReplyEnvelope):
-                return outcome
+                return outcome, chunks
             waited = loop.time() - begun
-            self._give_up_if_hopeless(recipient, outcome.why, waited, waited + pause >= timeout)
+            self._give_up_if_hopeless(recipient, outcome.why, waited, waited + pause >= limit.seconds)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, _LAST_PAUSE_S)
 
@@ -168,15 +194,15 @@ class Calls:
         payload: bytes,
         headers: dict[str, str],
         deadline: float,
-        timeout: float,
-        cancellation_token: CancellationToken | None,
-    ) -> ReplyEnvelope | _NotExecuted:
+        limit: CallLimit,
+        inlet: ChunkInlet | None,
+    ) -> tuple[ReplyEnvelope | _NotExecuted, ChunkInlet | None]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[ReplyEnvelope | _NotExecuted] = loop.create_future()
-        attempt = _Attempt(subject, future)
-        timer = loop.call_at(deadline, _expire, attempt, timeout)
-        if cancellation_token is not None:
-            cancellation_token.link_future(future)
+        attempt = _Attempt(subject, future, inlet, self._new_inlet)
+        timer = loop.call_at(deadline, _expire, attempt, limit)
+        for token in limit.tokens:
+            token.link_future(future)
         self._open[call_id] = attempt
         try:
             reply = self._broker.listen(call_id, attempt)
@@ -184,8 +210,8 @@ class Calls:
                 await self._broker.publish(subject, payload, reply=reply, headers=headers)
             except BrokerUnavailableError:
                 # It broke a moment ago, and `connected` does not say so yet.
-                return _NotExecuted(_DISCONNECTED)
-            return await future
+                return _NotExecuted(_DISCONNECTED), None
+            return await future, attempt.inlet
         except (asyncio.CancelledError, DeadlineExceededError):
             await self._tell_cancelled(call_id)
             raise
@@ -225,18 +251,24 @@ class Calls:
                 f"check that a process that serves {recipient.type!r} runs"
             )
 
+    def _new_inlet(self) -> ChunkInlet:
+        return ChunkInlet(self._outbox, collects=True)
+
     def _on_disconnect(self) -> None:
         for attempt in self._open.values():
             attempt.interrupted = True
 
+    def _on_reconnect(self) -> None:
+        for attempt in self._open.values():
+            if attempt.inlet is not None:
+                attempt.inlet.ask_again()
 
-def _expire(attempt: _Attempt, timeout: float) -> None:
+
+def _expire(attempt: _Attempt, limit: CallLimit) -> None:
     if not attempt.future.done():
         known = "it had started" if attempt.started else "whether it had started is unknown"
         attempt.future.set_exception(
-            DeadlineExceededError(
-                f"The call to {attempt.subject} took longer than its timeout of {timeout:g} s; {known}"
-            )
+            DeadlineExceededError(f"The call to {attempt.subject} took longer than {limit}; {known}")
         )
 
 

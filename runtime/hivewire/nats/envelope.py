@@ -45,11 +45,12 @@ NONE_TYPE_NAME: Final = "NoneType"
 CallOperation = Literal["message", "metadata", "save_state", "load_state"]
 """What a request asks of an agent: to handle a message, to describe itself, to give or to take its state."""
 
-ReplyStatus = Literal["value", "error", "alive", "moved", "overloaded"]
+ReplyStatus = Literal["value", "end", "error", "alive", "moved", "overloaded"]
 """What a reply says.
 
-``value`` and ``error`` are the outcome. ``alive`` says that the call is still queued or running. ``moved`` and
-``overloaded`` say that it was not executed: the receiver doesn't own the shard, or has no room.
+``value`` and ``error`` are the outcome. A numbered ``value`` is a chunk of a streamed answer, whose outcome is ``end``
+or ``error``, numbered too. ``alive`` says that the call is still queued or running. ``moved`` and ``overloaded`` say
+that it was not executed: the receiver doesn't own the shard, or has no room.
 """
 
 
@@ -93,12 +94,14 @@ class CallEnvelope:
 
 @dataclass(slots=True, kw_only=True)
 class ReplyEnvelope:
-    """A reply to a request. Only a ``value`` has a type name; a ``value`` and an ``error`` have a payload."""
+    """A reply to a request. Only a ``value`` has a type name; a ``value`` and an ``error`` have a payload. `number` is
+    that of a message of a streamed answer, from 1."""
 
     status: ReplyStatus = "value"
     type_name: str = ""
     content_type: str = DEFAULT_CONTENT_TYPE
     payload: bytes = b""
+    number: int | None = None
 
 
 def encode_event(envelope: EventEnvelope) -> tuple[dict[str, str], bytes]:
@@ -233,10 +236,13 @@ def encode_reply(envelope: ReplyEnvelope) -> tuple[dict[str, str], bytes]:
         EnvelopeError: A text is not valid Unicode.
     """
     if envelope.status != "value":
-        return {"Hw-Status": envelope.status}, envelope.payload
-    headers = {"Hw-Type": quoted(envelope.type_name)}
-    if envelope.content_type != DEFAULT_CONTENT_TYPE:
-        headers["Hw-Content"] = quoted(envelope.content_type)
+        headers = {"Hw-Status": str(envelope.status)}
+    else:
+        headers = {"Hw-Type": quoted(envelope.type_name)}
+        if envelope.content_type != DEFAULT_CONTENT_TYPE:
+            headers["Hw-Content"] = quoted(envelope.content_type)
+    if envelope.number is not None:
+        headers["Hw-Chunk"] = str(envelope.number)
     return headers, envelope.payload
 
 
@@ -256,12 +262,16 @@ def decode_reply(headers: Mapping[str, str] | None, payload: bytes) -> ReplyEnve
     status = headers.get("Hw-Status", "value")
     if status not in _REPLY_STATUSES:
         raise EnvelopeError(f"a reply of the unknown status {status!r}")
+    chunk = headers.get("Hw-Chunk")
+    if chunk is not None and not _is_count(chunk):
+        raise EnvelopeError(f"the header Hw-Chunk of a reply is {chunk!r} and not a number")
+    number = None if chunk is None else int(chunk)
     if status != "value":
-        return ReplyEnvelope(status=cast(ReplyStatus, status), payload=payload)
+        return ReplyEnvelope(status=cast(ReplyStatus, status), payload=payload, number=number)
     if type_name is None:
         raise EnvelopeError("a reply with neither the header Hw-Type nor Hw-Status")
     content_type = unquoted(headers.get("Hw-Content", DEFAULT_CONTENT_TYPE))
-    return ReplyEnvelope(type_name=unquoted(type_name), content_type=content_type, payload=payload)
+    return ReplyEnvelope(type_name=unquoted(type_name), content_type=content_type, payload=payload, number=number)
 
 
 def call_id_of(reply_subject: str) -> str:

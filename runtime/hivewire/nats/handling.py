@@ -6,22 +6,22 @@ import asyncio
 import json
 import logging
 import time
-from typing import Any, Final
+from typing import Any
 
 from hivewire.exceptions import CantHandleException, DeadlineExceededError
 from hivewire.logging import EVENT_LOGGER_NAME, DeliveryStage, MessageEvent, MessageKind
+from hivewire.model.call_limit import GRACE_S
+from hivewire.model.cancellation import CancellationToken
 from hivewire.model.contexts import MessageContext, MessageHandlerContext, NestedCalls, TurnContext, enter_turn
 from hivewire.model.runtime import Agent
 from hivewire.model.serializer_registry import SerializerRegistry
+from hivewire.model.streams import close_stream, is_stream
 from hivewire.nats.state_records import decode_state, encode_state
-from hivewire.nats.turn import Turn
+from hivewire.nats.turn import Streamed, Turn
 from hivewire.telemetry import MessageTracer
 
 log = logging.getLogger("hivewire.turns")
 _event_log = logging.getLogger(EVENT_LOGGER_NAME)
-
-GRACE_S: Final = 5.0
-"""How long past its deadline a direct message's turn is let be, before it is cancelled."""
 
 
 class Handling:
@@ -45,7 +45,7 @@ class Handling:
         # One look at all turns now and then costs less than a timer for each.
         turn.limit = time.monotonic() + turn.time_limit_s if turn.sequence is not None else turn.deadline + GRACE_S
         # An earlier attempt may have been.
-        turn.overdue = False
+        turn.overdue = turn.cancelled = False
         turn.task = asyncio.current_task()
         self._running.add(turn)
         try:
@@ -53,24 +53,42 @@ class Handling:
         except asyncio.CancelledError as error:
             if not turn.overdue or turn.task is None or turn.task.uncancel():
                 raise
+            if turn.cancelled:
+                raise asyncio.CancelledError(f"The message to {turn.agent} was cancelled") from error
             raise DeadlineExceededError(f"The turn of {turn.agent} took longer than its limit") from error
         finally:
             self._running.discard(turn)
             turn.task = None
+            if turn.overdue and turn.sequence is not None:
+                # The next attempt is a fresh one.
+                turn.token = CancellationToken()
 
     def cancel_overdue(self) -> None:
-        """Cancel the turns that are over their limit; to be called several times a second."""
+        """Cancel the tokens of turns whose deadline has passed, and turns that go on for too long after that; to be
+        called several times a second."""
         now = time.monotonic()
-        for turn in [turn for turn in self._running if now >= turn.limit]:
-            if turn.task is None:
-                continue
-            if turn.overdue:
-                log.error("the turn of %s goes on after it was cancelled", turn.agent)
-            else:
-                log.error("the turn of %s took longer than its limit and is cancelled", turn.agent)
-            turn.overdue = True
-            turn.limit = now + GRACE_S
-            turn.task.cancel()
+        for turn in list(self._running):
+            if now >= turn.deadline and not turn.token.is_cancelled:
+                turn.token.cancel()
+            elif turn.token.is_cancelled and not turn.cancelled and turn.sequence is None and now < turn.deadline:
+                turn.cancelled = True
+                turn.limit = min(turn.limit, now + GRACE_S)
+            if now >= turn.limit and turn.task is not None:
+                self._cancel(turn, turn.task, now)
+
+    def _cancel(self, turn: Turn, task: asyncio.Task[Any], now: float) -> None:
+        if turn.overdue:
+            log.error("the turn of %s goes on after it was cancelled", turn.agent)
+        elif turn.cancelled:
+            log.error(
+                "the turn of %s goes on %g s after its message was cancelled, and is cancelled", turn.agent, GRACE_S
+            )
+        else:
+            log.error("the turn of %s took longer than its limit and is cancelled", turn.agent)
+        turn.overdue = True
+        turn.limit = now + GRACE_S
+        turn.token.cancel()
+        task.cancel()
 
     async def _handle(self, turn: Turn, agent: Agent, nested: NestedCalls | None, in_chain: bool) -> Any:
         if turn.operation != "message":
@@ -91,15 +109,33 @@ class Handling:
         if _event_log.isEnabledFor(logging.INFO):
             self._report_delivery(turn)
         chain = (*turn.chain, turn.id) if in_chain else turn.chain
-        with (
-            MessageHandlerContext.populate_context(turn.agent),
-            enter_turn(TurnContext(turn.id, chain, turn.origin or turn.id, nested)),
-        ):
-            if not self._tracer.enabled:
-                return await agent.on_message(message, ctx=context)
-            destination = self._tracer.destination_of(turn.agent)
-            with self._tracer.span("process", destination, parent=turn.trace):
-                return await agent.on_message(message, ctx=context)
+        deadline = turn.limit if turn.sequence is not None else turn.deadline
+        within = TurnContext(turn.id, chain, turn.origin or turn.id, nested, deadline=deadline, token=turn.token)
+        with MessageHandlerContext.populate_context(turn.agent), enter_turn(within):
+            try:
+                if not self._tracer.enabled:
+                    return await self._answer(turn, agent, message, context, nested)
+                destination = self._tracer.destination_of(turn.agent)
+                with self._tracer.span("process", destination, parent=turn.trace):
+                    return await self._answer(turn, agent, message, context, nested)
+            finally:
+                within.ended = True
+
+    async def _answer(
+        self, turn: Turn, agent: Agent, message: Any, context: MessageContext, nested: NestedCalls | None
+    ) -> Any:
+        answer = await agent.on_message(message, ctx=context)
+        if not is_stream(answer):
+            return answer
+        count = 0
+        try:
+            async for chunk in answer:
+                count += 1
+                if turn.emit is not None:
+                    await turn.emit(chunk, nested)
+        finally:
+            await close_stream(answer)
+        return Streamed(count)
 
     async def _operate(self, turn: Turn, agent: Agent) -> Any:
         match turn.operation:

@@ -12,6 +12,7 @@ import logging
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from nats.aio.msg import Msg
@@ -26,11 +27,14 @@ from hivewire.exceptions import (
 )
 from hivewire.logging import EVENT_LOGGER_NAME, DeliveryStage, MessageEvent, MessageHandlerExceptionEvent, MessageKind
 from hivewire.model.cancellation import CancellationToken
+from hivewire.model.contexts import NestedCalls
 from hivewire.model.ids import AgentId
 from hivewire.model.interventions import InterventionChain
 from hivewire.model.remote_errors import encode_error
 from hivewire.model.serializer_registry import SerializerRegistry
 from hivewire.nats.broker import Broker
+from hivewire.nats.caller_watch import CallerWatch
+from hivewire.nats.chunk_sender import ChunkSender
 from hivewire.nats.envelope import (
     CallEnvelope,
     EnvelopeError,
@@ -39,11 +43,12 @@ from hivewire.nats.envelope import (
     decode_call,
     encode_reply,
 )
+from hivewire.nats.outbox import Outbox
 from hivewire.nats.session import SessionKeeper
 from hivewire.nats.subjects import Subjects
 from hivewire.nats.task_scope import TaskScope
 from hivewire.nats.tokens import token, untoken
-from hivewire.nats.turn import SessionLapsedError, Turn, TurnWithdrawnError
+from hivewire.nats.turn import SessionLapsedError, Streamed, Turn, TurnWithdrawnError
 from hivewire.nats.turns import Turns
 
 log = logging.getLogger("hivewire.incoming")
@@ -65,7 +70,7 @@ _OVERLOADED = encode_reply(ReplyEnvelope(status="overloaded"))
 @dataclass(slots=True, kw_only=True)
 class IncomingCall:
     """A request that was received and not answered yet. `deadline` is on the monotonic clock; `session` is the one that
-    this process had when the request came."""
+    this process had when the request came. `sender` is there once the answer is a streamed one."""
 
     id: str
     agent: AgentId
@@ -74,6 +79,7 @@ class IncomingCall:
     session: str
     deadline: float
     cancellation: CancellationToken
+    sender: ChunkSender | None = None
 
 
 class IncomingCalls:
@@ -85,6 +91,7 @@ class IncomingCalls:
     def __init__(
         self,
         broker: Broker,
+        outbox: Outbox,
         subjects: Subjects,
         keeper: SessionKeeper,
         turns: Turns,
@@ -95,6 +102,7 @@ class IncomingCalls:
         record_payloads: bool,
     ) -> None:
         self._broker = broker
+        self._outbox = outbox
         self._subjects = subjects
         self._keeper = keeper
         self._turns = turns
@@ -102,12 +110,20 @@ class IncomingCalls:
         self._interventions = interventions
         self._tasks = tasks
         self._record_payloads = record_payloads
+        self._watch = CallerWatch(broker, outbox, self._caller_gone)
+        self._senders: set[ChunkSender] = set()
         self._open: dict[str, CancellationToken] = {}
+        self._orphans: set[str] = set()
         self._cancelled_early: OrderedDict[str, float] = OrderedDict()
 
     async def listen(self) -> None:
-        """Listen for cancels."""
+        """Listen for cancels, and look after callers."""
         await self._broker.subscribe(self._subjects.cancels, self._on_cancel)
+        self._tasks.start(self._watch.run(), name="hivewire: callers")
+
+    def tick(self) -> None:
+        """To be called every second or so."""
+        self._senders = {sender for sender in self._senders if sender.tick()}
 
     def wants_reply(self, message: Msg) -> bool:
         """Tell whether a message is a request. One that is not can't be answered, and is not run."""
@@ -162,6 +178,7 @@ class IncomingCalls:
             return None
         cancellation = self._open[call_id] = CancellationToken()
         self._keeper.call_received(reply)
+        self._watch.add(reply)
         return IncomingCall(
             id=call_id,
             agent=agent,
@@ -189,6 +206,7 @@ class IncomingCalls:
             token=call.cancellation,
             deadline=call.deadline,
             owner=owner,
+            emit=partial(self._emit, call),
         )
 
     async def serve(self, call: IncomingCall, turn: Turn) -> None:
@@ -205,25 +223,59 @@ class IncomingCalls:
         reply, agent_id, session = call.reply, call.agent, call.session
         try:
             value = await self._turns.run(turn)
-            headers, payload = await self._encoded(value, agent_id, call.envelope)
+            if isinstance(value, Streamed):
+                await self._end(call, ReplyEnvelope(status="end"))
+                return
+            headers, payload = encode_reply(await self._encoded(value, agent_id, call.envelope))
         except (TurnWithdrawnError, SessionLapsedError):
             await self.refuse(call)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and self._tasks.closing:
                 stopped = WorkerLostError(f"The process of {agent_id} stopped before the handler had finished")
-                await self._answer_error(reply, stopped, agent_id, session)
+                await self._fail(call, stopped)
                 raise
+            if call.id in self._orphans:
+                error = BrokerUnavailableError(
+                    f"The call to {agent_id} was cancelled: its caller's connection to NATS was gone"
+                )
             if not call.cancellation.is_cancelled:
                 log.info("%s raised %s on a direct message", agent_id, type(error).__name__)
             self._report_failure(agent_id, call.envelope, error)
-            await self._answer_error(reply, error, agent_id, session)
+            await self._fail(call, error)
         else:
             try:
                 await self._send(reply, payload, headers, session)
             except MessageTooLargeError as error:
                 await self._answer_error(reply, error, agent_id, session)
 
-    async def _encoded(self, value: Any, agent_id: AgentId, envelope: CallEnvelope) -> tuple[dict[str, str], bytes]:
+    async def _emit(self, call: IncomingCall, chunk: Any, nested: NestedCalls | None) -> None:
+        """Send one chunk of a streamed answer."""
+        encoded = await self._encoded(chunk, call.agent, call.envelope)
+        if not self._is_held(call.session) and not await self._holds(call.session):
+            raise asyncio.CancelledError("The session that the stream began in is lost")
+        await self._sender_of(call).send(encoded, call.cancellation, nested)
+
+    async def _end(self, call: IncomingCall, outcome: ReplyEnvelope) -> None:
+        if await self._holds(call.session):
+            await self._sender_of(call).finish(outcome)
+
+    async def _fail(self, call: IncomingCall, error: BaseException) -> None:
+        if call.sender is None:
+            await self._answer_error(call.reply, error, call.agent, call.session)
+        elif call.cancellation.is_cancelled and call.id not in self._orphans:
+            # Its reader has left it.
+            self._senders.discard(call.sender)
+            call.sender.close()
+        else:
+            await self._end(call, ReplyEnvelope(status="error", payload=encode_error(error, agent=str(call.agent))))
+
+    def _sender_of(self, call: IncomingCall) -> ChunkSender:
+        if call.sender is None:
+            call.sender = ChunkSender(self._broker, self._outbox, call.reply)
+            self._senders.add(call.sender)
+        return call.sender
+
+    async def _encoded(self, value: Any, agent_id: AgentId, envelope: CallEnvelope) -> ReplyEnvelope:
         if self._interventions and envelope.operation == "message":
             value = await self._interventions.on_response(value, sender=agent_id, recipient=envelope.sender)
         encoded = self._serializers.encode(value)
@@ -237,9 +289,7 @@ class IncomingCalls:
                     delivery_stage=DeliveryStage.SEND,
                 )
             )
-        return encode_reply(
-            ReplyEnvelope(type_name=encoded.type_name, content_type=encoded.content_type, payload=encoded.payload)
-        )
+        return ReplyEnvelope(type_name=encoded.type_name, content_type=encoded.content_type, payload=encoded.payload)
 
     def _report_failure(self, agent_id: AgentId, envelope: CallEnvelope, error: BaseException) -> None:
         is_message = envelope.operation == "message" and not isinstance(error, MessageDroppedException)
@@ -267,13 +317,16 @@ class IncomingCalls:
             if await self._holds(session):
                 await self._publish(reply, payload, headers)
 
+    def _is_held(self, session: str) -> bool:
+        return self._keeper.id == session and self._keeper.valid()
+
     async def _holds(self, session: str) -> bool:
         """Tell whether the session that a turn began in holds; one that is in doubt is waited for, a little while."""
         until = time.monotonic() + _DOUBT_WAIT_S
         # The keeper lives in another thread, so it can only be asked.
         while self._keeper.id == session and not self._keeper.valid() and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(_DOUBT_POLL_S)
-        if self._keeper.id == session and self._keeper.valid():
+        if self._is_held(session):
             return True
         log.warning("an answer is held back: the session that its turn began in is lost")
         return False
@@ -291,6 +344,16 @@ class IncomingCalls:
         self._open.pop(call.id, None)
         self._turns.dismiss(call.id)
         self._keeper.call_ended(call.reply)
+        self._watch.remove(call.reply)
+        self._orphans.discard(call.id)
+
+    def _caller_gone(self, reply: str) -> None:
+        call_id = call_id_of(reply)
+        cancellation = self._open.get(call_id)
+        if cancellation is not None:
+            log.info("the caller of %s is gone: its call is cancelled", call_id)
+            self._orphans.add(call_id)
+            cancellation.cancel()
 
     async def _on_cancel(self, message: Msg) -> None:
         call_id = call_id_of(message.subject)

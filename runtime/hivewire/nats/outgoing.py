@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import Mapping
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
 from hivewire.exceptions import MessageDroppedException, MessageTooLargeError, UndeliverableException
 from hivewire.logging import EVENT_LOGGER_NAME, DeliveryStage, MessageEvent, MessageKind
+from hivewire.model.call_limit import CallLimit, limit_of
 from hivewire.model.cancellation import CancellationToken
 from hivewire.model.contexts import MessageContext, current_turn
 from hivewire.model.ids import AgentId
@@ -19,12 +22,16 @@ from hivewire.model.serializer_registry import Encoded, SerializerRegistry
 from hivewire.model.topics import TopicId
 from hivewire.nats.broker import Broker, JetStreamError
 from hivewire.nats.calls import Calls
+from hivewire.nats.chunk_inlet import ChunkInlet
 from hivewire.nats.dead_letters import STORY_BYTES
 from hivewire.nats.envelope import CallEnvelope, CallOperation, EventEnvelope, ReplyEnvelope, encode_event
 from hivewire.nats.event_stream import why_refused
+from hivewire.nats.message_stream import NatsMessageStream
 from hivewire.nats.options import RuntimeOptions
+from hivewire.nats.outbox import Outbox
 from hivewire.nats.registry import Registry
 from hivewire.nats.subjects import Subjects
+from hivewire.nats.task_scope import TaskScope
 from hivewire.nats.tokens import is_hashed, token
 from hivewire.telemetry import MessageTracer
 
@@ -47,6 +54,7 @@ class Outgoing:
         subjects: Subjects,
         registry: Registry,
         calls: Calls,
+        outbox: Outbox,
         serializers: SerializerRegistry,
         interventions: InterventionChain,
         tracer: MessageTracer,
@@ -56,6 +64,7 @@ class Outgoing:
         self._subjects = subjects
         self._registry = registry
         self._calls = calls
+        self._outbox = outbox
         self._serializers = serializers
         self._interventions = interventions
         self._tracer = tracer
@@ -75,33 +84,39 @@ class Outgoing:
         message_id: str | None,
         timeout: float | None,
     ) -> Any:
-        """Send a message to one agent and return its answer."""
-        if self._interventions:
-            message_id = message_id or self._new_id()
-            context = _context(sender, None, cancellation_token, message_id)
-            message = await self._interventions.on_send(message, message_context=context, recipient=recipient)
-        encoded = self._serializers.encode(message)
-        if _event_log.isEnabledFor(logging.INFO):
-            self._report(encoded, sender, recipient, MessageKind.DIRECT, DeliveryStage.SEND)
-        turn = current_turn()
-        envelope = CallEnvelope(
-            type_name=encoded.type_name,
-            payload=encoded.payload,
-            left_ms=0,
-            content_type=encoded.content_type,
-            sender=sender,
-            message_id=message_id,
-            key=_named_key(recipient.key),
-            chain=turn.chain if turn is not None else (),
-            trace=self._trace(),
-        )
-        return await self._outcome(recipient, envelope, timeout, cancellation_token)
+        """Send a message to one agent and return its answer: a list, if it is a streamed one."""
+        limit = self._limit(timeout, cancellation_token)
+        envelope = await self._enveloped(message, recipient, sender, cancellation_token, message_id)
+        return await self._outcome(recipient, envelope, limit)
+
+    def stream(
+        self,
+        message: Any,
+        recipient: AgentId,
+        *,
+        sender: AgentId | None,
+        cancellation_token: CancellationToken | None,
+        message_id: str | None,
+        timeout: float | None,
+        tasks: TaskScope,
+    ) -> NatsMessageStream:
+        """Return the stream of what one agent's handler yields; the message is sent when it starts."""
+
+        async def call(inlet: ChunkInlet) -> ReplyEnvelope:
+            limit = self._limit(timeout, cancellation_token)
+            envelope = await self._enveloped(message, recipient, sender, cancellation_token, message_id)
+            reply, _ = await self._calls.call(recipient, envelope, limit=limit, inlet=inlet)
+            if reply.status == "error":
+                raise decode_error(reply.payload)
+            return reply
+
+        return NatsMessageStream(ChunkInlet(self._outbox), tasks, call, partial(self._answer, recipient, sender))
 
     async def operate(self, operation: CallOperation, agent: AgentId, argument: Any = None) -> Any:
         """Ask an agent's process for something about the agent."""
         payload = self._serializers.encode(argument).payload
         envelope = CallEnvelope(operation=operation, payload=payload, left_ms=0, key=_named_key(agent.key))
-        return await self._outcome(agent, envelope, None, None)
+        return await self._outcome(agent, envelope, self._limit(None, None))
 
     async def publish(
         self,
@@ -172,25 +187,64 @@ class Outgoing:
             why = why_refused(error, self._subjects.events_stream)
             raise UndeliverableException(f"A message to {topic} was not stored: {why}") from error
 
-    async def _outcome(
-        self, recipient: AgentId, envelope: CallEnvelope, timeout: float | None, token: CancellationToken | None
-    ) -> Any:
-        limit = self._options.default_timeout if timeout is None else timeout
+    async def _enveloped(
+        self,
+        message: Any,
+        recipient: AgentId,
+        sender: AgentId | None,
+        token: CancellationToken | None,
+        message_id: str | None,
+    ) -> CallEnvelope:
+        if self._interventions:
+            message_id = message_id or self._new_id()
+            context = _context(sender, None, token, message_id)
+            message = await self._interventions.on_send(message, message_context=context, recipient=recipient)
+        encoded = self._serializers.encode(message)
+        if _event_log.isEnabledFor(logging.INFO):
+            self._report(encoded, sender, recipient, MessageKind.DIRECT, DeliveryStage.SEND)
+        turn = current_turn()
+        return CallEnvelope(
+            type_name=encoded.type_name,
+            payload=encoded.payload,
+            left_ms=0,
+            content_type=encoded.content_type,
+            sender=sender,
+            message_id=message_id,
+            key=_named_key(recipient.key),
+            chain=turn.chain if turn is not None else (),
+            trace=self._trace(),
+        )
+
+    def _limit(self, timeout: float | None, token: CancellationToken | None) -> CallLimit:
+        seconds = self._options.default_timeout if timeout is None else timeout
+        return limit_of(seconds, token, current_turn(), time.monotonic())
+
+    async def _outcome(self, recipient: AgentId, envelope: CallEnvelope, limit: CallLimit) -> Any:
         turn = current_turn()
         nested = turn.nested if turn is not None else None
         if nested is None:
-            reply = await self._calls.call(recipient, envelope, timeout=limit, cancellation_token=token)
+            reply, inlet = await self._calls.call(recipient, envelope, limit=limit)
         else:
             # Others go on in this process meanwhile, those among them that the call waits for.
             nested.step_out()
             try:
-                reply = await self._calls.call(recipient, envelope, timeout=limit, cancellation_token=token)
+                reply, inlet = await self._calls.call(recipient, envelope, limit=limit)
             finally:
                 await nested.step_in()
         if reply.status == "error":
             raise decode_error(reply.payload)
-        if envelope.operation == "message" and _event_log.isEnabledFor(logging.INFO):
-            self._report(reply, recipient, envelope.sender, MessageKind.RESPOND, DeliveryStage.DELIVER)
+        if envelope.operation != "message":
+            return self._decoded(reply)
+        if reply.status == "end":
+            return [self._answer(recipient, envelope.sender, chunk) for chunk in (inlet.chunks if inlet else ())]
+        return self._answer(recipient, envelope.sender, reply)
+
+    def _answer(self, recipient: AgentId, sender: AgentId | None, reply: ReplyEnvelope) -> Any:
+        if _event_log.isEnabledFor(logging.INFO):
+            self._report(reply, recipient, sender, MessageKind.RESPOND, DeliveryStage.DELIVER)
+        return self._decoded(reply)
+
+    def _decoded(self, reply: ReplyEnvelope) -> Any:
         return self._serializers.decode(reply.payload, type_name=reply.type_name, content_type=reply.content_type)
 
     def _trace(self) -> Mapping[str, str]:

@@ -28,6 +28,7 @@ from hivewire.model.ids import AgentId, AgentMetadata, AgentType, check_strict_a
 from hivewire.model.interventions import InterventionChain
 from hivewire.model.runtime import Agent
 from hivewire.model.serialization import MessageSerializer
+from hivewire.model.streams import MessageStream
 from hivewire.model.subscriptions import Subscription
 from hivewire.model.topics import TopicId, check_strict_topic_id
 from hivewire.nats.broker import Broker
@@ -35,6 +36,7 @@ from hivewire.nats.calls import Calls
 from hivewire.nats.declarations import Declarations, filter_of, shape_of, subscriber_of
 from hivewire.nats.event_stream import EventStream
 from hivewire.nats.options import OptionKeywords, RuntimeOptions
+from hivewire.nats.outbox import Outbox
 from hivewire.nats.outgoing import Outgoing
 from hivewire.nats.provisioner import provision, provision_stateless
 from hivewire.nats.readiness import Readiness
@@ -146,14 +148,20 @@ class NatsAgentRuntime(AgentHost):
             stream = EventStream(self._broker, self._subjects.events_stream, created)
             self._tracer.refresh()
             self._registry = Registry(self._broker, self._subjects, stream)
+            outbox = Outbox(self._broker)
             self._calls = Calls(
-                self._broker, self._subjects, self._registry, delivery_timeout=self._options.delivery_timeout
+                self._broker,
+                outbox,
+                self._subjects,
+                self._registry,
+                delivery_timeout=self._options.delivery_timeout,
             )
             self._outgoing = Outgoing(
                 self._broker,
                 self._subjects,
                 self._registry,
                 self._calls,
+                outbox,
                 self._serializers,
                 self._interventions,
                 self._tracer,
@@ -161,6 +169,7 @@ class NatsAgentRuntime(AgentHost):
             )
             self._serving = Serving(
                 self._broker,
+                outbox,
                 self._subjects,
                 self._registry,
                 self._catalog,
@@ -178,6 +187,7 @@ class NatsAgentRuntime(AgentHost):
             )
             await self._tasks.open()
             self._tasks.start(self._registry.run(), name="hivewire: registry")
+            self._tasks.start(outbox.run(), name="hivewire: outbox")
             self._tasks.start(self._tick(), name="hivewire: tick")
             self._tasks.start(watch.run(), name="hivewire: stream watch")
             await self._registry.ready(10)
@@ -324,6 +334,34 @@ class NatsAgentRuntime(AgentHost):
                 message_id=message_id,
                 timeout=timeout,
             )
+
+    def stream_message(
+        self,
+        message: Any,
+        recipient: AgentId,
+        *,
+        sender: AgentId | None = None,
+        cancellation_token: CancellationToken | None = None,
+        message_id: str | None = None,
+        timeout: float | None = None,
+    ) -> MessageStream:
+        """Send a message to one agent and iterate over what its handler yields; see `AgentRuntime`.
+
+        Raises:
+            RuntimeStateError: not connected. Whatever `send_message` raises comes out of the iteration.
+        """
+        self._check_connected()
+        if self._options.strict_ids:
+            check_strict_agent_id(recipient)
+        return self._outgoing.stream(
+            message,
+            recipient,
+            sender=sender,
+            cancellation_token=cancellation_token,
+            message_id=message_id,
+            timeout=timeout,
+            tasks=self._tasks,
+        )
 
     async def publish_message(
         self,
@@ -572,6 +610,9 @@ class NatsAgentRuntime(AgentHost):
     async def _ready(self) -> None:
         if self._adopted:
             await self._settle_adopted()
+        self._check_connected()
+
+    def _check_connected(self) -> None:
         if self._state not in ("connected", "starting", "started", "stopping"):
             raise RuntimeStateError(
                 f"The runtime is {self._state}: await connect() or start() before sending, and don't send after stop()"

@@ -18,6 +18,7 @@ from hivewire.nats.event_turns import EventTurns
 from hivewire.nats.incoming import IncomingCalls
 from hivewire.nats.janitor import Janitor
 from hivewire.nats.options import RuntimeOptions
+from hivewire.nats.outbox import Outbox
 from hivewire.nats.owned_shard import ShardServices
 from hivewire.nats.registry import Registry, TypeShape
 from hivewire.nats.residency import Residency
@@ -50,6 +51,7 @@ class Serving:
     def __init__(
         self,
         broker: Broker,
+        outbox: Outbox,
         subjects: Subjects,
         registry: Registry,
         catalog: AgentCatalog,
@@ -98,6 +100,7 @@ class Serving:
         )
         self._calls = IncomingCalls(
             broker,
+            outbox,
             subjects,
             self._keeper,
             self.turns,
@@ -251,6 +254,7 @@ class Serving:
     async def _beat(self) -> None:
         while True:
             self._keeper.loop_is_alive()
+            self._calls.tick()
             if self._control_session != self._keeper.id:
                 await self._listen_for_control()
             await asyncio.sleep(_BEAT_S)

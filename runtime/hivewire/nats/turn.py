@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hivewire.model.cancellation import CancellationToken
+from hivewire.model.contexts import NestedCalls
 from hivewire.model.ids import AgentId
 from hivewire.model.topics import TopicId
 from hivewire.nats.envelope import CallOperation
@@ -26,6 +27,16 @@ class GivenUpError(Exception):
     """The event was given up before: its dead letter has to be there."""
 
 
+Emit = Callable[[Any, NestedCalls | None], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """What a turn returns whose answer was a stream of so many `chunks`."""
+
+    chunks: int
+
+
 # Not frozen, as that would make it three times as slow to build.
 @dataclass(slots=True, kw_only=True, eq=False)
 class Turn:
@@ -35,7 +46,8 @@ class Turn:
     `sequence` is that of an event in the stream that was made at `stream`, `origin` names what is handled for whom,
     whoever runs it. Who gives up its messages withdraws those of the turns of `owner` that have not `started`; `ran`
     tells whether one ever had. `alone`: nothing else of the process runs beside it; `tried` is set once it has run so.
-    At `limit`, on the monotonic clock, its `task` is cancelled.
+    At `limit`, on the monotonic clock, its `task` is cancelled. `emit` takes each chunk of a streamed answer; without
+    it nobody reads them.
     """
 
     id: str
@@ -61,6 +73,8 @@ class Turn:
     resting: bool = False
     alone: bool = False
     tried: asyncio.Event | None = None
+    emit: Emit | None = None
     limit: float = math.inf
+    cancelled: bool = False
     overdue: bool = False
     task: asyncio.Task[Any] | None = None
