@@ -1,4 +1,4 @@
-"""When a call ends at the latest and what cancels it: its own timeout and token, and those of the turn that makes it."""
+"""When a call ends at the latest, and what cancels it: its own timeout and token, and those of the turn around it."""
 
 from __future__ import annotations
 

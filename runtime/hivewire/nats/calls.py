@@ -9,7 +9,6 @@ lost.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,8 +32,6 @@ from hivewire.nats.envelope import CallEnvelope, EnvelopeError, ReplyEnvelope, d
 from hivewire.nats.outbox import Outbox
 from hivewire.nats.registry import Registry
 from hivewire.nats.subjects import Subjects
-
-log = logging.getLogger("hivewire.calls")
 
 UNKNOWN_TYPE_WAIT_S = 2.0
 """How long a type that nobody registered is waited for: processes start in any order."""
@@ -120,6 +117,7 @@ class Calls:
         self._registry = registry
         self._delivery_timeout = delivery_timeout
         self._open: dict[str, _Attempt] = {}
+        self._untold: list[str] = []
         self._closed: Exception | None = None
         broker.on_disconnect.append(self._on_disconnect)
         broker.on_reconnect.append(self._on_reconnect)
@@ -223,8 +221,8 @@ class Calls:
     async def _tell_cancelled(self, call_id: str) -> None:
         try:
             await self._broker.publish(self._subjects.cancel(call_id), b"")
-        except BrokerUnavailableError as error:
-            log.debug("the worker of call %s is not told that it is cancelled: %s", call_id, error)
+        except BrokerUnavailableError:
+            self._untold.append(call_id)
 
     def _give_up_if_hopeless(self, recipient: AgentId, why: str, waited: float, at_deadline: bool) -> None:
         if why == "overloaded":
@@ -259,6 +257,9 @@ class Calls:
             attempt.interrupted = True
 
     def _on_reconnect(self) -> None:
+        untold, self._untold = self._untold, []
+        for call_id in untold:
+            self._outbox.post(self._subjects.cancel(call_id), b"")
         for attempt in self._open.values():
             if attempt.inlet is not None:
                 attempt.inlet.ask_again()

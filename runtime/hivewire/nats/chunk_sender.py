@@ -20,7 +20,7 @@ from hivewire.nats.stream_credit import Receipt, SendWindow
 log = logging.getLogger("hivewire.streams")
 
 REPEAT_S: Final = 2.0
-"""After so long without a word of the reader, the last message that it may not have is sent again."""
+"""After so long without a word of the reader it is asked for one, by the last message that it may not have."""
 
 LINGER_S: Final = 15.0
 """How long the end of a stream is repeated to a reader that does not confirm it."""
@@ -28,6 +28,7 @@ LINGER_S: Final = 15.0
 _RECONNECT_WAIT_S = 30.0
 
 _Message = tuple[dict[str, str], bytes]
+_QUESTION: Final[_Message] = encode_reply(ReplyEnvelope(status="alive", number=0))
 
 
 class ChunkSender:
@@ -81,9 +82,9 @@ class ChunkSender:
         if self._ends_at is not None and (newest is None or now > self._ends_at):
             self.close()
             return False
-        if newest is not None and now - self._heard_at >= REPEAT_S:
+        if self._window.waits and now - self._heard_at >= REPEAT_S:
             self._heard_at = now
-            headers, payload = newest
+            headers, payload = newest or _QUESTION
             self._outbox.post(self._reply, payload, reply=self._credit, headers=headers)
         return True
 
@@ -94,7 +95,7 @@ class ChunkSender:
         envelope.number = self._window.last + 1
         headers, payload = encode_reply(envelope)
         self._broker.check_size(self._reply, payload, headers, reserve=0)
-        if self._window.newest_unreceived is None:
+        if not self._window.waits:
             self._heard_at = time.monotonic()
         self._window.send((headers, payload), len(payload))
         try:

@@ -2,7 +2,8 @@
 
 Chunks are numbered from 1, and the end of the stream has the number after its last chunk. The reader tells what it
 has taken and what it has received; the sender stops while too much is not taken, and keeps what is not received, so
-nothing is lost with a connection. A receipt says all that came before it too, so it may itself be lost or come twice.
+nothing is lost with a connection. A receipt says all that came before it too, so it may itself be lost or come twice:
+a sender that waits in silence asks for one, by what it sent last, or by the number 0, which comes again and again.
 """
 
 from __future__ import annotations
@@ -59,8 +60,13 @@ class SendWindow(Generic[MessageT]):
         return len(self._untaken) < WINDOW_CHUNKS and self._untaken_bytes < WINDOW_BYTES
 
     @property
+    def waits(self) -> bool:
+        """Whether something is wanted of the reader."""
+        return bool(self._kept) or not self.is_open
+
+    @property
     def newest_unreceived(self) -> MessageT | None:
-        """What to repeat when nothing was heard for long: who misses something tells it then."""
+        """What to send again when nothing was heard for long: who misses something tells it then."""
         return next(reversed(self._kept.values())) if self._kept else None
 
     def send(self, message: MessageT, size: int) -> None:
