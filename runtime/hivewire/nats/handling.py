@@ -32,33 +32,40 @@ class Handling:
         self._tracer = tracer
         self._record_payloads = record_payloads
         self._running: set[Turn] = set()
+        self._apart: set[asyncio.Task[Any]] = set()
 
-    async def handle(self, turn: Turn, agent: Agent, *, nested: NestedCalls | None, in_chain: bool) -> Any:
+    async def handle(
+        self, turn: Turn, agent: Agent, *, nested: NestedCalls | None, in_chain: bool, apart: bool = False
+    ) -> Any:
         """Return what the agent answers to a message or an operation. With `in_chain` the calls of its handler name
-        this turn as one that caused them.
+        this turn as one that caused them. A handler that runs `apart` is left behind when it goes on for `GRACE_S`
+        after it was cancelled: others wait for the end of this turn.
 
         Raises:
             DeadlineExceededError: it took longer than its limit, and was cancelled.
+            asyncio.CancelledError: the same after its message was cancelled, or the handler raised it.
             SerializationError: the message can't be decoded.
             BaseException: what the handler raised.
         """
         # One look at all turns now and then costs less than a timer for each.
         turn.limit = time.monotonic() + turn.time_limit_s if turn.sequence is not None else turn.deadline + GRACE_S
         # An earlier attempt may have been.
-        turn.overdue = turn.cancelled = False
-        turn.task = asyncio.current_task()
+        turn.overdue, turn.cancelled = 0, False
         self._running.add(turn)
         try:
+            if apart:
+                return await self._handle_apart(turn, agent, nested, in_chain)
+            turn.task = asyncio.current_task()
             return await self._handle(turn, agent, nested, in_chain)
         except asyncio.CancelledError as error:
-            if not turn.overdue or turn.task is None or turn.task.uncancel():
+            if not turn.overdue or turn.task is None or _is_cancelled_by_others(turn.task, turn.overdue):
                 raise
             if turn.cancelled:
                 raise asyncio.CancelledError(f"The message to {turn.agent} was cancelled") from error
             raise DeadlineExceededError(f"The turn of {turn.agent} took longer than its limit") from error
         finally:
             self._running.discard(turn)
-            turn.task = None
+            turn.task = turn.left = None
             if turn.overdue and turn.sequence is not None:
                 # The next attempt is a fresh one.
                 turn.token = CancellationToken()
@@ -79,16 +86,36 @@ class Handling:
     def _cancel(self, turn: Turn, task: asyncio.Task[Any], now: float) -> None:
         if turn.overdue:
             log.error("the turn of %s goes on after it was cancelled", turn.agent)
+            if turn.left is not None and not turn.left.done():
+                turn.left.set_result(None)
         elif turn.cancelled:
             log.error(
                 "the turn of %s goes on %g s after its message was cancelled, and is cancelled", turn.agent, GRACE_S
             )
         else:
             log.error("the turn of %s took longer than its limit and is cancelled", turn.agent)
-        turn.overdue = True
+        turn.overdue += 1
         turn.limit = now + GRACE_S
         turn.token.cancel()
         task.cancel()
+
+    async def _handle_apart(self, turn: Turn, agent: Agent, nested: NestedCalls | None, in_chain: bool) -> Any:
+        task = turn.task = asyncio.create_task(
+            self._handle(turn, agent, nested, in_chain), name=f"turn of {turn.agent}"
+        )
+        left = turn.left = asyncio.get_running_loop().create_future()
+        self._apart.add(task)
+        task.add_done_callback(self._apart.discard)
+        try:
+            await asyncio.wait((task, left), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait((task,), timeout=GRACE_S)
+            raise
+        if task.done():
+            return task.result()
+        # Whatever it does from now on, nobody waits for it, and nothing of it is stored.
+        raise asyncio.CancelledError
 
     async def _handle(self, turn: Turn, agent: Agent, nested: NestedCalls | None, in_chain: bool) -> Any:
         if turn.operation != "message":
@@ -160,3 +187,11 @@ class Handling:
                 delivery_stage=DeliveryStage.DELIVER,
             )
         )
+
+
+def _is_cancelled_by_others(task: asyncio.Task[Any], own: int) -> bool:
+    """Take back the cancellations of a task that were this module's own, and tell whether there were others."""
+    others = task.cancelling()
+    for _ in range(own):
+        others = task.uncancel()
+    return others > 0

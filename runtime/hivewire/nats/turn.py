@@ -46,8 +46,8 @@ class Turn:
     `sequence` is that of an event in the stream that was made at `stream`, `origin` names what is handled for whom,
     whoever runs it. Who gives up its messages withdraws those of the turns of `owner` that have not `started`; `ran`
     tells whether one ever had. `alone`: nothing else of the process runs beside it; `tried` is set once it has run so.
-    At `limit`, on the monotonic clock, its `task` is cancelled. `emit` takes each chunk of a streamed answer; without
-    it nobody reads them.
+    At `limit`, on the monotonic clock, its `task` is cancelled, for the `overdue`-th time; `left` ends the wait for one
+    that goes on all the same. `emit` takes each chunk of a streamed answer; without it nobody reads them.
     """
 
     id: str
@@ -76,5 +76,6 @@ class Turn:
     emit: Emit | None = None
     limit: float = math.inf
     cancelled: bool = False
-    overdue: bool = False
+    overdue: int = 0
     task: asyncio.Task[Any] | None = None
+    left: asyncio.Future[None] | None = None

@@ -365,19 +365,19 @@ class Turns:
             self._room.leave(turn.id)
         try:
             if mode.persists:
-                return await self._persisting(turn, slot)
+                return await self._persisting(turn, mode, slot)
             agent = self._catalog.live(turn.agent)
             if agent is None:
                 agent = await self._catalog.activate(turn.agent)
             # Only a turn that others wait for can be blocked by a call that comes back, so only those are in the chain.
             in_chain = mode is not _PLAIN or turn.alone
-            return await self._handling.handle(turn, agent, nested=slot, in_chain=in_chain)
+            return await self._handling.handle(turn, agent, nested=slot, in_chain=in_chain, apart=mode.serial)
         except BaseException:
             # Only what runs has begun, as far as the next owner of a shard is concerned.
             turn.started = turn.sequence is None
             raise
 
-    async def _persisting(self, turn: Turn, slot: TurnSlot | None) -> Any:
+    async def _persisting(self, turn: Turn, mode: _Mode, slot: TurnSlot | None) -> Any:
         sequence = turn.sequence
         if turn.operation == "bury":
             assert sequence is not None
@@ -389,7 +389,9 @@ class Turns:
             return None
         try:
             with activation.handling(turn.id):
-                outcome = await self._handling.handle(turn, activation.agent, nested=slot, in_chain=True)
+                outcome = await self._handling.handle(
+                    turn, activation.agent, nested=slot, in_chain=True, apart=mode.serial
+                )
             # What a turn within another one did is stored with that one, unless it has ended before.
             if turn.operation in _CHANGING and not activation.is_handling(turn.chain):
                 await self._activations.commit(activation, sequence=sequence, stream=turn.stream)

@@ -1,6 +1,7 @@
 """The turns of one process: their order, their context, and what becomes of those that are given up."""
 
 import asyncio
+import contextlib
 import time
 from types import SimpleNamespace
 
@@ -472,6 +473,80 @@ class TestTimeLimits:
         process.turns.cancel_overdue()
         with pytest.raises(DeadlineExceededError, match="agent/k took longer than its limit"):
             await slow
+
+    async def test_a_calls_token_is_cancelled_at_its_deadline(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        process = Process(Stateless)
+        process.gate("slow")
+        deadline = time.monotonic() + 60
+        slow = turn("slow", deadline=deadline)
+        running = asyncio.create_task(process.turns.run(slow))
+        await until(lambda: process.begun)
+        now = deadline - 0.1
+        monkeypatch.setattr("hivewire.nats.handling.time", SimpleNamespace(monotonic=lambda: now))
+        process.turns.cancel_overdue()
+        assert not slow.token.is_cancelled
+        now = deadline
+        process.turns.cancel_overdue()
+        assert slow.token.is_cancelled
+        running.cancel()
+
+    @pytest.mark.parametrize("agent_class", [Stateless, Recorder])
+    async def test_a_turn_that_ignores_its_token_is_named_and_cancelled_after_the_grace_time(
+        self, agent_class: type[Recorder], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        process = Process(agent_class)
+        process.gate("slow")
+        slow = turn("slow")
+        running = asyncio.create_task(process.turns.run(slow))
+        await until(lambda: process.begun)
+        slow.token.cancel()
+        now = time.monotonic()
+        monkeypatch.setattr("hivewire.nats.handling.time", SimpleNamespace(monotonic=lambda: now))
+        process.turns.cancel_overdue()
+        now += GRACE_S - 0.1
+        process.turns.cancel_overdue()
+        await rounds()
+        assert not running.done()
+        now += 0.1
+        process.turns.cancel_overdue()
+        with pytest.raises(asyncio.CancelledError, match="agent/k was cancelled"):
+            await running
+        assert "agent/k goes on 5 s after its message was cancelled" in caplog.text
+        assert process.turns._slots.running == 0
+
+    @pytest.mark.parametrize("kind", ["call", "event"])
+    async def test_one_that_can_not_be_ended_is_left_behind_and_others_of_its_agent_go_on(
+        self, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        over = asyncio.Event()
+
+        async def go_on() -> None:
+            while not over.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await over.wait()
+
+        process = Process()
+        process.calls["stuck"] = go_on
+        stuck = turn("stuck", deadline=time.monotonic() + 60) if kind == "call" else event("stuck", 1, time_limit_s=60)
+        running = asyncio.create_task(process.turns.run(stuck))
+        await until(lambda: process.begun)
+        waiting = process.begin("next")
+        now = time.monotonic() + 60
+        monkeypatch.setattr("hivewire.nats.handling.time", SimpleNamespace(monotonic=lambda: now))
+        for _ in range(4):
+            process.turns.cancel_overdue()
+            await rounds()
+            now += GRACE_S
+        with pytest.raises(DeadlineExceededError, match="agent/k took longer than its limit"):
+            await running
+        assert "agent/k goes on after it was cancelled" in caplog.text
+        if kind == "event":
+            process.turns.abandon(stuck)
+        assert await waiting == "NEXT"
+        stored = process.record()
+        over.set()
+        await rounds()
+        assert process.record() == stored
 
     @pytest.mark.parametrize("by", ["handler", "task"])
     async def test_a_cancellation_of_a_later_attempt_is_not_taken_for_the_limit(self, by: str) -> None:
