@@ -77,6 +77,7 @@ if TYPE_CHECKING:
         UnknownPayload,
         try_get_known_serializers_for_type,
     )
+    from hivewire.model.streams import MessageStream
     from hivewire.model.subscriptions import (
         DefaultSubscription,
         Subscription,
@@ -134,6 +135,7 @@ __all__ = [
     "MessageDroppedException",
     "MessageHandlerContext",
     "MessageSerializer",
+    "MessageStream",
     "MessageTooLargeError",
     "NatsAgentRuntime",
     "NotAccessibleError",
@@ -278,6 +280,7 @@ _NAMES = {
         "UnknownPayload",
         "try_get_known_serializers_for_type",
     ),
+    "hivewire.model.streams": ("MessageStream",),
     "hivewire.model.subscriptions": (
         "DefaultSubscription",
         "Subscription",

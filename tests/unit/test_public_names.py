@@ -74,6 +74,7 @@ OWN_NAMES = [
     "HivewireError",
     "KvStore",
     "MessageDroppedException",
+    "MessageStream",
     "MessageTooLargeError",
     "NatsAgentRuntime",
     "NotAccessibleError",

@@ -128,7 +128,7 @@ class BaseAgent(Agent):
         self._bind(id, runtime)
 
     async def on_message(self, message: Any, ctx: MessageContext) -> Any:
-        """Handle a message and return the answer. Only runtimes call this."""
+        """Handle a message and return the answer, or an iterator over the chunks of one. Only runtimes call this."""
         return await self.on_message_impl(message, ctx)
 
     async def on_message_impl(self, message: Any, ctx: MessageContext) -> Any:

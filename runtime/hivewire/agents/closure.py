@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -30,7 +30,7 @@ from hivewire.model.topics import TopicId
 __all__ = ["ClosureAgent", "ClosureContext", "UnknownTypePolicy"]
 
 UnknownTypePolicy = Literal["error", "warn", "ignore"]
-Closure = Callable[..., Any]
+Closure = Callable[..., Awaitable[Any] | AsyncIterable[Any]]
 
 
 class ClosureContext(Protocol):
@@ -70,9 +70,9 @@ class ClosureContext(Protocol):
 
 
 class ClosureAgent(BaseAgent):
-    """An agent that calls a function for each message: `closure(ctx, message)` or `closure(ctx, message, context)`. One
-    that yields answers with a stream.
+    """An agent that calls a function for each message: `closure(ctx, message)` or `closure(ctx, message, context)`.
 
+    A function that yields, hinted `AsyncIterator[Chunk]`, answers with a stream.
     The hint of the message says which classes it takes, `Any` means all. What happens to others is the
     `unknown_type_policy`: "warn" warns and answers None, "error" raises `CantHandleException`, "ignore" calls the
     closure all the same.
@@ -119,7 +119,7 @@ class ClosureAgent(BaseAgent):
             if self._unknown_type_policy == "warn":
                 warnings.warn(f"{text}. Set unknown_type_policy to 'error' or 'ignore' to change this", stacklevel=1)
                 return None
-        answer = self._closure(self, message, *((ctx,) if self._shape.wants_context else ()))
+        answer: Any = self._closure(self, message, ctx) if self._shape.wants_context else self._closure(self, message)
         return answer if is_stream(answer) else await answer
 
     @classmethod
@@ -200,8 +200,12 @@ def _shape_of(closure: Closure) -> _Shape:
         raise AssertionError("A closure takes (ctx, message) or (ctx, message, message_context)")
     hints = resolved_hints(closure)
     messages = _classes(hints, parameters[1].name, "the message")
-    if inspect.isasyncgenfunction(closure):
-        hints["return"] = chunk_hint(hints.get("return"))
+    if "return" in hints and inspect.isasyncgenfunction(closure):
+        hints["return"] = chunk_hint(hints["return"])
+        if hints["return"] is None:
+            raise AssertionError(
+                "A closure that yields returns an AsyncIterator[...], with the class of what it yields"
+            )
     returns = _classes(hints, "return", "what it returns, None if it returns nothing")
     return _Shape(messages=messages, returns=returns, wants_context=len(parameters) == 3)
 

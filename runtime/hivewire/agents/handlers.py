@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import wraps
@@ -18,12 +18,14 @@ from hivewire.agents.hints import HintedClasses, chunk_hint, classes_of_hint, re
 from hivewire.exceptions import CantHandleException
 from hivewire.logging import ROOT_LOGGER_NAME
 from hivewire.model.contexts import MessageContext
+from hivewire.model.streams import is_stream
 
 __all__ = ["Handler", "HandlerTable", "event", "handler_table", "message_handler", "rpc"]
 
 _logger = logging.getLogger(ROOT_LOGGER_NAME)
 
-HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
+HandlerT = TypeVar("HandlerT", bound=Callable[..., Coroutine[Any, Any, Any] | AsyncIterable[Any]])
+EventHandlerT = TypeVar("EventHandlerT", bound=Callable[..., Coroutine[Any, Any, Any]])
 Match = Callable[[Any, MessageContext], bool]
 Kind = Literal["any", "event", "rpc"]
 
@@ -44,29 +46,34 @@ def message_handler(
     """Let an async method handle direct messages and events of the classes that its `message` parameter is hinted with.
 
     A method that yields, hinted `AsyncIterator[Chunk]`, answers with a stream: see `stream_message` of the runtimes.
+    What it yields for an event is dropped.
 
     `match` is asked after the class fits and may refuse the message; the next handler in alphabetical order is tried
     then. A strict handler raises `CantHandleException` when it is called with another class and `ValueError` when it
-    returns a class that its return hint does not name; else both are warnings in the log.
+    returns or yields a class that its return hint does not name; else both are warnings in the log.
 
     Raises:
-        AssertionError: the function is not async, or a hint of `message` or of the return value is missing.
+        AssertionError: the function is not async, a hint of `message` or of the return value is missing, or that of one
+            that yields is not `AsyncIterator`, `AsyncIterable` or `AsyncGenerator`.
     """
     return _decorated("any", func, strict, match)
 
 
 @overload
-def event(func: HandlerT) -> HandlerT: ...
+def event(func: EventHandlerT) -> EventHandlerT: ...
 
 
 @overload
-def event(func: None = None, *, strict: bool = True, match: Match | None = None) -> Callable[[HandlerT], HandlerT]: ...
+def event(
+    func: None = None, *, strict: bool = True, match: Match | None = None
+) -> Callable[[EventHandlerT], EventHandlerT]: ...
 
 
 def event(
-    func: HandlerT | None = None, *, strict: bool = True, match: Match | None = None
-) -> HandlerT | Callable[[HandlerT], HandlerT]:
-    """As `message_handler`, for published messages only. A strict one raises `ValueError` when it returns a value."""
+    func: EventHandlerT | None = None, *, strict: bool = True, match: Match | None = None
+) -> EventHandlerT | Callable[[EventHandlerT], EventHandlerT]:
+    """As `message_handler`, for published messages only. A strict one raises `ValueError` when it returns a value, and
+    none may yield."""
     return _decorated("event", func, strict, match)
 
 
@@ -123,7 +130,8 @@ class Handler:
         elif self.returns.allows(result):
             return result
         else:
-            text = f"{self.function.__qualname__} returned {type(result).__name__}, but its hint says {self.returns}"
+            did = "yielded" if self.streams else "returned"
+            text = f"{self.function.__qualname__} {did} {type(result).__name__}, but its hint says {self.returns}"
         if self.strict:
             raise ValueError(text)
         _logger.warning(text)
@@ -143,12 +151,13 @@ class Route:
     checked. Where something else wraps the decorated method, that is what has to be called.
     """
 
-    __slots__ = ("_call", "_checked", "_takes_all", "handler")
+    __slots__ = ("_call", "_checked", "_returns", "_takes_all", "handler")
 
     def __init__(self, handler: Handler, attribute: Callable[..., Any], *, plain: bool) -> None:
         self.handler = handler
         self._call = handler.function if plain else attribute
         self._checked = not plain
+        self._returns = plain and not handler.streams
         self._takes_all = handler.kind == "any" and handler.match is None
 
     def takes(self, message: object, ctx: MessageContext) -> bool:
@@ -156,18 +165,18 @@ class Route:
 
     async def run(self, agent: object, message: object, ctx: MessageContext) -> Any:
         """Return what the handler returns, or the iterator over what it yields."""
-        if self.handler.streams:
-            chunks = self._call(agent, message, ctx)
-            return chunks if self._checked else self.handler.checked_chunks(chunks)
-        result = await self._call(agent, message, ctx)
-        return result if self._checked else self.handler.checked_result(result)
+        answer = self._call(agent, message, ctx)
+        return self.handler.checked_result(await answer) if self._returns else await self._finished(answer)
 
     async def run_by_name(self, agent: object, kwargs: Mapping[str, Any]) -> Any:
-        if self.handler.streams:
-            chunks = self._call(agent, **kwargs)
-            return chunks if self._checked else self.handler.checked_chunks(chunks)
-        result = await self._call(agent, **kwargs)
-        return result if self._checked else self.handler.checked_result(result)
+        answer = self._call(agent, **kwargs)
+        return self.handler.checked_result(await answer) if self._returns else await self._finished(answer)
+
+    async def _finished(self, answer: Any) -> Any:
+        if not self._checked:
+            return self.handler.checked_chunks(answer)
+        # What wraps a method that yields may be one that returns, and the other way round.
+        return answer if is_stream(answer) else await answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -236,7 +245,10 @@ def _inspected(kind: Kind, function: HandlerT, strict: bool, match: Match | None
     if not streams and not inspect.iscoroutinefunction(inspect.unwrap(function)):
         raise AssertionError(f"{name} must be an async function to handle messages")
     if streams and kind == "event":
-        raise AssertionError(f"{name} yields, but nobody reads what the handler of an event yields: return None")
+        raise AssertionError(
+            f"{name} yields, but nobody reads what an event's handler yields: let it return None, or decorate it with"
+            " @message_handler or @rpc"
+        )
     hints = resolved_hints(function)
     if "return" not in hints:
         raise AssertionError(f"return type not found in the signature of {name}: add a hint, None for no answer")
@@ -244,7 +256,10 @@ def _inspected(kind: Kind, function: HandlerT, strict: bool, match: Match | None
     if streams:
         returned = chunk_hint(returned)
         if returned is None:
-            raise AssertionError(f"{name} yields, so the hint of its return value must be AsyncIterator[...]")
+            raise AssertionError(
+                f"{name} yields, so the hint of its return value must be AsyncIterator[...], with the class of what it"
+                " yields"
+            )
     returns = classes_of_hint(returned)
     if returns is None:
         _refuse_hint(name, "the return value", hints["return"])

@@ -50,11 +50,11 @@ def classes_of_hint(hint: object) -> HintedClasses | None:
 
 def chunk_hint(hint: object) -> object | None:
     """Return what the chunks of a stream are hinted with, or None if the hint is not that of a stream."""
-    if get_origin(hint) in _STREAMS:
-        chunk: object = get_args(hint)[0]
-        return chunk
+    if get_origin(hint) not in _STREAMS and hint not in _STREAMS:
+        return None
     # Without brackets it says nothing of its chunks.
-    return Any if hint in _STREAMS else None
+    chunk: object = (*get_args(hint), Any)[0]
+    return types.NoneType if chunk is None else chunk
 
 
 def resolved_hints(function: Callable[..., Any]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Agent(Protocol):
         ...
 
     async def on_message(self, message: Any, ctx: MessageContext) -> Any:
-        """Handle a message and return the answer. Only runtimes call this.
+        """Handle a message and return the answer, or an async iterator over its chunks. Only runtimes call this.
 
         Raises:
             CantHandleException: the agent refuses the message.

@@ -167,3 +167,9 @@ class TestShape:
 
         await self.refuse(no_message, "message not found in the closure's signature")
         await self.refuse(no_return, "return not found in the closure's signature")
+
+    async def test_one_that_yields_has_the_hint_of_a_stream(self) -> None:
+        async def wrong(ctx: ClosureContext, message: Ping) -> Ping:  # type: ignore[misc]
+            yield message
+
+        await self.refuse(wrong, r"closure that yields returns an AsyncIterator\[\.\.\.\]")

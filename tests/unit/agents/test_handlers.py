@@ -1,5 +1,5 @@
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -132,6 +132,109 @@ class TestCallingAHandlerDirectly:
         assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "WARNING"]
 
 
+class TestDecoratingAMethodThatYields:
+    @pytest.mark.parametrize("decorator", [message_handler, rpc])
+    @pytest.mark.parametrize("hint", [AsyncIterator[Pong], AsyncIterable[Pong], AsyncGenerator[Pong, None]])
+    def test_its_hint_names_the_chunks(self, decorator: Callable[..., Any], hint: Any) -> None:
+        async def handle(self: object, message: Ping, ctx: MessageContext) -> hint:
+            yield Pong("x")
+
+        for decorated in (decorator(handle), decorator()(handle)):
+            assert decorated.produces_types == [Pong]
+            assert decorated.target_types == [Ping]
+
+    @pytest.mark.parametrize("hint", [Pong, None, Iterator[Pong], list[Pong]])
+    def test_another_hint_is_refused(self, hint: Any) -> None:
+        with pytest.raises(AssertionError, match=r"handle yields, so the hint .* must be AsyncIterator\[\.\.\.\]"):
+
+            @message_handler
+            async def handle(self: object, message: Ping, ctx: MessageContext) -> hint:
+                yield Pong("x")
+
+    def test_chunks_of_no_class_are_refused(self) -> None:
+        with pytest.raises(AssertionError, match=r"The hint of the return value in .* names no class"):
+
+            @message_handler
+            async def handle(self: object, message: Ping, ctx: MessageContext) -> AsyncIterator[[Pong]]:  # type: ignore[valid-type]
+                yield Pong("x")
+
+    def test_it_needs_a_hint(self) -> None:
+        with pytest.raises(AssertionError, match="return type not found"):
+
+            @rpc
+            async def handle(self: object, message: Ping, ctx: MessageContext):  # type: ignore[no-untyped-def]
+                yield Pong("x")
+
+    def test_events_are_refused_as_nobody_reads_the_chunks(self) -> None:
+        with pytest.raises(AssertionError, match=r"handle yields, but nobody reads .* @message_handler or @rpc"):
+
+            @event  # type: ignore[type-var]
+            async def handle(self: object, message: Ping, ctx: MessageContext) -> AsyncIterator[Pong]:
+                yield Pong("x")
+
+
+class TestCallingAMethodThatYields:
+    async def test_it_is_an_iterator_as_it_was_written(self) -> None:
+        @message_handler
+        async def handle(self: object, message: str, ctx: MessageContext) -> AsyncIterator[str]:
+            for letter in message:
+                yield letter
+
+        assert [chunk async for chunk in handle(None, "xyz", context())] == ["x", "y", "z"]
+        assert [chunk async for chunk in handle(None, message="xy", ctx=context())] == ["x", "y"]
+
+    async def test_a_chunk_that_the_hint_does_not_name_is_an_error(self) -> None:
+        ended = []
+
+        @rpc
+        async def handle(self: object, message: Ping, ctx: MessageContext) -> AsyncIterator[Pong]:
+            try:
+                yield Pong("x")
+                yield "pong"  # type: ignore[misc]
+            finally:
+                ended.append(True)
+
+        chunks = handle(None, Ping("x"), context())
+        assert await anext(chunks) == Pong("x")
+        with pytest.raises(ValueError, match="handle yielded str, but its hint says Pong"):
+            await anext(chunks)
+        assert ended == [True]
+
+    async def test_another_message_class_is_refused(self) -> None:
+        @message_handler
+        async def handle(self: object, message: Ping, ctx: MessageContext) -> AsyncIterator[Pong]:
+            yield Pong("x")
+
+        with pytest.raises(CantHandleException, match=r"Message type Pong is none that .*handle takes: Ping"):
+            await anext(handle(None, Pong("x"), context()))  # type: ignore[arg-type]
+
+    async def test_one_that_is_not_strict_only_warns(self, caplog: pytest.LogCaptureFixture) -> None:
+        @message_handler(strict=False)
+        async def handle(self: object, message: Ping, ctx: MessageContext) -> AsyncIterator[Pong]:
+            yield "pong"  # type: ignore[misc]
+
+        with caplog.at_level(logging.WARNING, ROOT_LOGGER_NAME):
+            chunks: Any = handle(None, Ping("x"), context())
+            assert [chunk async for chunk in chunks] == ["pong"]
+        assert "yielded str" in caplog.text
+
+    async def test_closing_it_closes_what_was_written(self) -> None:
+        ended = []
+
+        @message_handler
+        async def handle(self: object, message: Ping, ctx: MessageContext) -> AsyncGenerator[Pong, None]:
+            try:
+                yield Pong("x")
+            finally:
+                ended.append(True)
+
+        chunks = handle(None, Ping("x"), context())
+        await anext(chunks)
+        await chunks.aclose()
+
+        assert ended == [True]
+
+
 class Several:
     @message_handler
     async def on_b(self, message: Ping, ctx: MessageContext) -> None: ...
@@ -192,3 +295,78 @@ class TestTable:
 
         assert await route.run(Wrapped(), Ping("x"), context()) == Ping("x")
         assert seen == [Ping("x")]
+
+    async def test_methods_that_yield_give_an_iterator(self) -> None:
+        class Streaming:
+            @message_handler
+            async def handle(self, message: Ping, ctx: MessageContext) -> AsyncIterator[Pong]:
+                yield Pong(message.text)
+                yield "no pong"  # type: ignore[misc]
+
+            @rpc
+            async def count(self, *, to: int) -> AsyncIterator[int]:
+                for number in range(to):
+                    yield number
+
+        table = handler_table(Streaming)
+        chunks = await table.by_class[Ping][0].run(Streaming(), Ping("x"), context())
+        assert await anext(chunks) == Pong("x")
+        with pytest.raises(ValueError, match="yielded str"):
+            await anext(chunks)
+        numbers = await table.by_name["count"].run_by_name(Streaming(), {"to": 3})
+        assert [number async for number in numbers] == [0, 1, 2]
+
+    async def test_a_subclass_may_yield_where_its_base_returns(self) -> None:
+        class Returning:
+            @message_handler
+            async def handle(self, message: Ping, ctx: MessageContext) -> Pong:
+                return Pong(message.text)
+
+        class Yielding(Returning):
+            @message_handler
+            async def handle(self, message: Ping, ctx: MessageContext) -> AsyncIterator[Pong]:  # type: ignore[override]
+                yield await super().handle(message, ctx)
+                yield Pong("more")
+
+        (route,) = handler_table(Yielding).by_class[Ping]
+        chunks = await route.run(Yielding(), Ping("x"), context())
+
+        assert [chunk async for chunk in chunks] == [Pong("x"), Pong("more")]
+
+    async def test_a_decorator_around_a_method_that_yields_may_yield_or_return(self) -> None:
+        def shouted(function: Any) -> Any:
+            @wraps(function)
+            async def wrapper(self: object, message: Any, ctx: MessageContext) -> Any:
+                async for chunk in function(self, message, ctx):
+                    yield Pong(chunk.text.upper())
+
+            return wrapper
+
+        def joined(function: Any) -> Any:
+            @wraps(function)
+            async def wrapper(self: object, message: Any, ctx: MessageContext) -> Any:
+                return [chunk async for chunk in function(self, message, ctx)]
+
+            return wrapper
+
+        def untouched(function: Any) -> Any:
+            @wraps(function)
+            def wrapper(self: object, message: Any, ctx: MessageContext) -> Any:
+                return function(self, message, ctx)
+
+            return wrapper
+
+        async def answer(around: Any) -> Any:
+            class Wrapped:
+                @around
+                @message_handler
+                async def handle(self, message: Ping, ctx: MessageContext) -> AsyncIterator[Pong]:
+                    yield Pong(message.text)
+
+            (route,) = handler_table(Wrapped).by_class[Ping]
+            answer = await route.run(Wrapped(), Ping("x"), context())
+            return answer if around is joined else [chunk async for chunk in answer]
+
+        assert await answer(shouted) == [Pong("X")]
+        assert await answer(joined) == [Pong("x")]
+        assert await answer(untouched) == [Pong("x")]

@@ -1,11 +1,12 @@
-from collections.abc import Sequence
+import typing
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NewType, Optional, TypedDict, TypeVar, Union
 
 import pytest
 from typing_extensions import TypeAliasType
 
-from hivewire.agents.hints import classes_of_hint, resolved_hints
+from hivewire.agents.hints import chunk_hint, classes_of_hint, resolved_hints
 
 
 @dataclass
@@ -110,3 +111,22 @@ def test_a_string_hint_that_names_nothing_is_an_error() -> None:
 
     with pytest.raises(NameError, match="Nowhere"):
         resolved_hints(handle)
+
+
+@pytest.mark.parametrize(
+    ("hint", "chunk"),
+    [
+        (AsyncIterator[Ping], Ping),
+        (AsyncIterable[Ping | int], Ping | int),
+        (AsyncGenerator[Ping, None], Ping),
+        (typing.AsyncIterator[Ping], Ping),
+        (AsyncIterator[None], type(None)),
+        (AsyncIterator, Any),
+        (typing.AsyncIterator, Any),
+        (Ping, None),
+        (None, None),
+        (Sequence[Ping], None),
+    ],
+)
+def test_the_hint_of_a_stream_names_its_chunks(hint: object, chunk: object) -> None:
+    assert chunk_hint(hint) == chunk

@@ -1,4 +1,5 @@
 import logging
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -214,3 +215,28 @@ class TestHandledTypes:
             async def handle(self, message: Opaque, ctx: MessageContext) -> None: ...
 
         assert (Opaque, [declared]) in Declared._handles_types()
+
+
+class TestStreams:
+    async def test_a_handler_that_yields_gives_an_iterator(self) -> None:
+        agent = Streaming()
+        chunks = await agent.on_message(Ping("xy"), RPC)
+        assert [chunk async for chunk in chunks] == [Pong("x"), Pong("y")]
+
+        numbers = await agent.on_message(RpcCall("count", {"to": 2}), RPC)
+        assert [number async for number in numbers] == [0, 1]
+
+    def test_their_chunks_are_serialized_like_answers(self) -> None:
+        assert {cls for cls, _ in Streaming._handles_types()} == {Ping, Pong, RpcCall, int}
+
+
+class Streaming(RoutedAgent):
+    @message_handler
+    async def on_ping(self, message: Ping, ctx: MessageContext) -> AsyncIterator[Pong]:
+        for letter in message.text:
+            yield Pong(letter)
+
+    @rpc
+    async def count(self, *, to: int) -> AsyncIterator[int]:
+        for number in range(to):
+            yield number
