@@ -1,10 +1,14 @@
 import asyncio
+import logging
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from contract.support import Gate, Inbox, MakeRuntime, Runtime, Scripted, Settle, echo, serve, until
+from contract.trees import Tree
 from hivewire import AgentId, CancellationToken, MessageContext, TopicId
+from hivewire.model import grace
 
 AGENT = AgentId("agent", "k")
 
@@ -309,3 +313,236 @@ class TestAMessage:
         assert await asyncio.gather(first, last) == ["first", "last"]
         assert inbox.messages == ["first", "last"]
         await settle(runtime)
+
+
+class TestDownTheTree:
+    @pytest.mark.parametrize("how", ["token", "task", "wait_for"])
+    async def test_every_handler_is_told_and_ends(self, runtime: Runtime, settle: Settle, how: str) -> None:
+        tree, token = Tree(depth=4, fan_out=3), CancellationToken()
+        await tree.plant(runtime)
+        call = asyncio.create_task(
+            asyncio.wait_for(tree.call(runtime), 1)
+            if how == "wait_for"
+            else tree.call(runtime, cancellation_token=token)
+        )
+        await tree.grown()
+        assert tree.told == 0
+        if how == "token":
+            token.cancel()
+        elif how == "task":
+            call.cancel()
+        with pytest.raises(TimeoutError if how == "wait_for" else asyncio.CancelledError):
+            await call
+        await until(lambda: tree.told == tree.left == tree.size == 40)
+
+        await settle(runtime)
+
+    async def test_a_closed_stream_cancels_what_its_handler_called(self, runtime: Runtime, settle: Settle) -> None:
+        tree = Tree(depth=2, fan_out=2)
+
+        async def handle(agent: Scripted, message: Any, ctx: MessageContext) -> AsyncIterator[str]:
+            async def chunks() -> AsyncIterator[str]:
+                yield "first"
+                yield await agent.send_message(0, AgentId("level0", "root"))
+
+            return chunks()
+
+        await tree.plant(runtime)
+        await serve(runtime, "agent", handle)
+        async with runtime.stream_message("x", AGENT) as stream:
+            assert await anext(stream) == "first"
+            await tree.grown()
+        await until(lambda: tree.told == tree.left == tree.size)
+
+        await settle(runtime)
+
+    async def test_a_cancelled_call_ends_streams_that_its_handler_reads(self, runtime: Runtime, settle: Settle) -> None:
+        ended: list[Any] = []
+
+        async def numbers(agent: Scripted, message: Any, ctx: MessageContext) -> AsyncIterator[int]:
+            async def chunks() -> AsyncIterator[int]:
+                try:
+                    while True:
+                        yield 1
+                        await asyncio.sleep(0.002)
+                finally:
+                    ended.append(bool(ctx.cancellation_token.is_cancelled))
+
+            return chunks()
+
+        async def read(agent: Scripted, message: Any, ctx: MessageContext) -> None:
+            try:
+                async for _ in agent.stream_message("x", AgentId("numbers", "n")):
+                    pass
+            except asyncio.CancelledError:
+                ended.append("cancelled")
+                raise
+
+        await serve(runtime, "numbers", numbers)
+        inbox = await serve(runtime, "agent", read)
+        call = asyncio.create_task(runtime.send_message("x", AGENT))
+        await until(lambda: len(inbox) == 1)
+        call.cancel()
+        await asyncio.wait([call])
+        await until(lambda: sorted(map(str, ended)) == ["True", "cancelled"])
+
+        await settle(runtime)
+
+    async def test_a_handler_that_cancels_its_own_token_cancels_its_calls_but_not_itself(
+        self, runtime: Runtime, settle: Settle
+    ) -> None:
+        watcher = Watcher()
+
+        async def give_up(agent: Scripted, message: Any, ctx: MessageContext) -> str:
+            call = asyncio.create_task(agent.send_message("x", AGENT))
+            await until(lambda: watcher.entered == 1)
+            ctx.cancellation_token.cancel()
+            await asyncio.wait([call])
+            return "cancelled" if call.cancelled() else "answered"
+
+        await serve(runtime, "agent", watcher)
+        await serve(runtime, "caller", give_up)
+
+        assert await runtime.send_message("x", AgentId("caller", "c")) == "cancelled"
+        await until(lambda: watcher.seen == 1)
+        await settle(runtime)
+
+    async def test_a_handler_may_tidy_up_with_calls(self, runtime: Runtime, settle: Settle) -> None:
+        watcher = Watcher()
+
+        async def tidy(agent: Scripted, message: Any, ctx: MessageContext) -> None:
+            try:
+                await agent.send_message("x", AGENT)
+            finally:
+                await agent.send_message("tidy", AgentId("other", "o"))
+
+        await serve(runtime, "agent", watcher)
+        tidied = await serve(runtime, "other")
+        await serve(runtime, "caller", tidy)
+        call = asyncio.create_task(runtime.send_message("x", AgentId("caller", "c")))
+        await until(lambda: watcher.entered == 1)
+        call.cancel()
+        await asyncio.wait([call])
+        await until(lambda: tidied.messages == ["tidy"])
+
+        await settle(runtime)
+
+    async def test_cancelling_again_or_too_late_does_no_harm(self, runtime: Runtime, settle: Settle) -> None:
+        tree, token = Tree(depth=2, fan_out=2), CancellationToken()
+        await tree.plant(runtime)
+        await serve(runtime, "agent")
+        call = asyncio.create_task(tree.call(runtime, cancellation_token=token))
+        await tree.grown()
+        call.cancel()
+        token.cancel()
+        call.cancel()
+        token.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await until(lambda: tree.left == tree.size)
+        call.cancel()
+        token.cancel()
+
+        assert await runtime.send_message("x", AGENT) == "x"
+        await settle(runtime)
+
+
+class TestAHandlerThatIgnoresItsToken:
+    async def test_is_reported_by_name_and_its_task_is_cancelled_after_the_grace_time(
+        self, runtime: Runtime, settle: Settle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(grace, "GRACE_S", 0.2)
+        gate = Gate()
+        await serve(runtime, "agent", gate)
+        call = asyncio.create_task(runtime.send_message("x", AGENT))
+        await until(lambda: gate.entered == 1)
+        with caplog.at_level(logging.ERROR):
+            call.cancel()
+            await asyncio.wait([call])
+            assert gate.left == 0
+            await until(lambda: gate.left == 1)
+            await settle(runtime)
+
+        (record,) = caplog.records
+        assert str(AGENT) in record.getMessage()
+
+    async def test_may_tidy_up_once_more_when_its_task_is_cancelled(
+        self, runtime: Runtime, settle: Settle, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(grace, "GRACE_S", 0.3)
+        gate = Gate()
+
+        async def tidy(agent: Scripted, message: Any, ctx: MessageContext) -> None:
+            try:
+                await gate(agent, message, ctx)
+            finally:
+                await agent.send_message("tidy", AgentId("other", "o"))
+
+        await serve(runtime, "agent", tidy)
+        tidied = await serve(runtime, "other")
+        call = asyncio.create_task(runtime.send_message("x", AGENT))
+        await until(lambda: gate.entered == 1)
+        call.cancel()
+        await asyncio.wait([call])
+        await until(lambda: tidied.messages == ["tidy"])
+
+        await settle(runtime)
+
+    async def test_is_left_behind_if_it_goes_on_after_that(
+        self,
+        make_runtime: MakeRuntime,
+        settle: Settle,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setattr(grace, "GRACE_S", 0.2)
+        runtime = make_runtime(concurrency="serial")
+        await runtime.start()
+        free, entered, survived = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def stubborn(agent: Scripted, message: Any, ctx: MessageContext) -> Any:
+            if message == "next":
+                return message
+            entered.set()
+            while not free.is_set():
+                try:
+                    await free.wait()
+                except asyncio.CancelledError:
+                    pass
+            survived.set()
+            return message
+
+        await serve(runtime, "agent", stubborn)
+        call = asyncio.create_task(runtime.send_message("x", AGENT))
+        await entered.wait()
+        following = asyncio.create_task(runtime.send_message("next", AGENT))
+        with caplog.at_level(logging.ERROR):
+            call.cancel()
+            await asyncio.wait([call])
+            assert await following == "next"
+            await settle(runtime)
+
+        assert [str(AGENT) in record.getMessage() for record in caplog.records] == [True, True]
+        assert not survived.is_set()
+        free.set()
+        await survived.wait()
+        assert await runtime.send_message("next", AGENT) == "next"
+        await settle(runtime)
+
+    async def test_but_ends_within_the_grace_time_is_not_reported(
+        self, runtime: Runtime, settle: Settle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(grace, "GRACE_S", 0.3)
+        gate = Gate()
+        await serve(runtime, "agent", gate)
+        call = asyncio.create_task(runtime.send_message("x", AGENT))
+        await until(lambda: gate.entered == 1)
+        with caplog.at_level(logging.ERROR):
+            call.cancel()
+            await asyncio.wait([call])
+            gate.opened.set()
+            await settle(runtime)
+            # Longer than the grace time: what is not reported by now is not reported at all.
+            await asyncio.sleep(0.4)
+
+        assert caplog.records == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import AsyncIterator
 from typing import Any
 
 from hivewire.agents.catalog import AgentCatalog
@@ -14,11 +15,13 @@ from hivewire.local.dispatcher import Dispatcher
 from hivewire.local.event_log import EventLog
 from hivewire.local.loopback import Loopback
 from hivewire.local.mailboxes import Mailboxes
+from hivewire.local.streams import StreamCall
 from hivewire.local.work import Call, EventTurn, Publication, Turn, current_work
 from hivewire.logging import DeliveryStage, MessageKind, current_agent_id
 from hivewire.model.contexts import MessageContext
 from hivewire.model.interventions import InterventionChain
 from hivewire.model.runtime import Agent
+from hivewire.model.streams import close_stream, is_stream
 from hivewire.model.subscriptions import SubscriptionSet
 from hivewire.telemetry.tracing import MessageTracer
 
@@ -97,22 +100,48 @@ class Delivery:
         )
         try:
             result = await self._handled(call, call.message, call)
-            if self._interventions:
-                result = await self._interventions.on_response(result, sender=call.recipient, recipient=call.sender)
-            if self._loopback is not None:
-                result = self._loopback.copy(result)
+            if not call.yielded and (self._interventions or self._loopback is not None or self._events.enabled):
+                result = await self._on_its_way_back(call, result)
         except BaseException as error:
             self._fail_call(call, error)
             return False
-        if self._events.enabled:
-            for stage in (DeliveryStage.SEND, DeliveryStage.DELIVER):
-                self._events.message(MessageKind.RESPOND, stage, result, sender=call.recipient, receiver=call.sender)
         if self.dispatcher.has_queued:
             # What the handler sent and published starts before its caller goes on, as it was sent before the answer.
             asyncio.get_running_loop().call_soon(call.answer, result)
         else:
             call.answer(result)
         return True
+
+    async def _on_its_way_back(self, call: Call, answer: Any) -> Any:
+        """Return what becomes of an answer, or of a chunk of one, until it is at the caller."""
+        if self._interventions:
+            answer = await self._interventions.on_response(answer, sender=call.recipient, recipient=call.sender)
+        if self._loopback is not None:
+            answer = self._loopback.copy(answer)
+        for stage in (DeliveryStage.SEND, DeliveryStage.DELIVER):
+            self._events.message(MessageKind.RESPOND, stage, answer, sender=call.recipient, receiver=call.sender)
+        return answer
+
+    async def _read(self, turn: Turn, chunks: AsyncIterator[Any]) -> list[Any]:
+        """Take what a handler yields until it ends or nobody wants more. Return what is not for the reader of a stream,
+        nor an event's, which nobody reads."""
+        turn.yielded = True
+        answer: list[Any] = []
+        try:
+            async for chunk in chunks:
+                if isinstance(turn, Call) and not turn.withdrawn:
+                    passed = await self._on_its_way_back(turn, chunk)
+                    if isinstance(turn, StreamCall):
+                        await turn.push(passed)
+                    else:
+                        answer.append(passed)
+                if turn.withdrawn:
+                    # So that what the generator does at its end sees that it is to end.
+                    turn.abandon()
+                    break
+        finally:
+            await close_stream(chunks)
+        return answer
 
     def _fail_call(self, call: Call, error: BaseException) -> None:
         if call.started and call.future.done() and not isinstance(error, asyncio.CancelledError):
@@ -133,10 +162,13 @@ class Delivery:
         self._events.message(
             MessageKind.PUBLISH, DeliveryStage.DELIVER, publication.message, sender=publication.sender, receiver=None
         )
+        publication.link(turn)
         try:
             await self._handled(turn, publication.message, publication)
         except BaseException as error:
             self._fail_event(turn, error)
+        finally:
+            publication.unlink(turn)
 
     def _fail_event(self, turn: EventTurn, error: BaseException) -> None:
         if isinstance(error, RuntimeStateError) and not turn.started:
@@ -151,7 +183,7 @@ class Delivery:
         if not self._ignore_event_errors:
             self.dispatcher.fail(error)
 
-    async def _handled(self, turn: Turn, message: Any, source: Call | Publication) -> Any:
+    async def _handled(self, turn: Call | EventTurn, message: Any, source: Call | Publication) -> Any:
         """Give a turn to its agent and return what the handler returns."""
         agent = self._catalog.live(turn.recipient)
         if agent is None:
@@ -167,14 +199,15 @@ class Delivery:
                 return None
             if source.encoded is not None and self._loopback is not None:
                 message = self._loopback.decode(source.encoded, type(agent))
-            context = source.context()
+            context = turn.context()
             turn.started = True
             agent_token = current_agent_id.set(turn.recipient)
             work_token = current_work.set(turn)
             try:
                 if self._tracer.enabled:
                     return await self._traced(agent, turn, message, context)
-                return await agent.on_message(message, context)
+                answer = await agent.on_message(message, context)
+                return await self._read(turn, answer) if is_stream(answer) else answer
             finally:
                 current_work.reset(work_token)
                 current_agent_id.reset(agent_token)
@@ -185,7 +218,8 @@ class Delivery:
     async def _traced(self, agent: Agent, turn: Turn, message: Any, context: MessageContext) -> Any:
         attributes = self._attributes(agent, turn, message, context)
         with self._tracer.span("process", self._tracer.destination_of(turn.recipient), attributes=attributes):
-            return await agent.on_message(message, context)
+            answer = await agent.on_message(message, context)
+            return await self._read(turn, answer) if is_stream(answer) else answer
 
     def _attributes(self, agent: Agent, turn: Turn, message: Any, context: MessageContext) -> dict[str, str]:
         attributes = {
@@ -238,7 +272,7 @@ class Delivery:
     async def _intervene(self, work: Call | Publication) -> None:
         if isinstance(work, Call):
             work.message = await self._interventions.on_send(
-                work.message, message_context=work.context(), recipient=work.recipient
+                work.message, message_context=work.sent_context(), recipient=work.recipient
             )
         else:
             work.message = await self._interventions.on_publish(work.message, message_context=work.context())

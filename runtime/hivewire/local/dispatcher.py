@@ -17,8 +17,11 @@ from typing import Any
 
 from hivewire.exceptions import RuntimeStateError
 from hivewire.local.mailboxes import Mailboxes
+from hivewire.local.overdue import OverdueTurns
 from hivewire.local.pending import PendingWork
-from hivewire.local.work import Work, current_work
+from hivewire.local.streams import StreamCall
+from hivewire.local.work import Turn, Work, current_work
+from hivewire.model import grace
 
 __all__ = ["Dispatcher", "State"]
 
@@ -57,6 +60,7 @@ class Dispatcher:
         self._state = State.STOPPED
         self._queue: deque[Work] = deque()
         self._pending = PendingWork(self)
+        self._overdue = OverdueTurns(self._leave_behind)
         self._tasks: dict[asyncio.Task[Any], Work] = {}
         self._context: Context | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -104,10 +108,14 @@ class Dispatcher:
     def spawn(self, coroutine: Coroutine[Any, Any, None], work: Work) -> asyncio.Task[None]:
         """Run a coroutine as part of the pending work; `work` is finished when it ends."""
         self._pending.add()
-        task = asyncio.get_running_loop().create_task(coroutine)
+        task = work.task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks[task] = work
         task.add_done_callback(self._ended)
         return task
+
+    def watch(self, turn: Turn) -> None:
+        """See that the handler of a turn ends: nobody waits for it any more."""
+        self._overdue.watch(turn)
 
     def fail(self, error: BaseException) -> None:
         """Stop starting work: what is queued, and what is put from now on, fails because of this error.
@@ -158,6 +166,8 @@ class Dispatcher:
     async def stop(self) -> None:
         """Refuse what is queued and wait for what runs, except for the work that this call is part of.
 
+        A stream whose reader stays away for the grace time ends.
+
         Raises:
             RuntimeStateError: not started.
             BaseException: an event handler's error, where those are not ignored.
@@ -166,6 +176,7 @@ class Dispatcher:
         run = self._runs
         self._state = State.STOPPING
         self.drop_queued()
+        self._close_unread(run, asyncio.get_running_loop().time())
         try:
             await self._pending.until_idle(
                 unless=lambda: self._runs != run or self._state is not State.STOPPING,
@@ -206,6 +217,20 @@ class Dispatcher:
             if self._runs != run or self._state is State.STOPPED:
                 return
         await self.stop()
+
+    def _close_unread(self, run: int, begun: float) -> None:
+        """End the streams whose readers have not come for the grace time since a stop began, and look again."""
+        if self._runs != run or self._state is not State.STOPPING:
+            return
+        loop = asyncio.get_running_loop()
+        for work in list(self._tasks.values()):
+            if not isinstance(work, StreamCall) or work.unread_since is None:
+                continue
+            if loop.time() - max(begun, work.unread_since) >= grace.GRACE_S:
+                _logger.warning("Ended the stream of %s: the runtime stops, and its reader did not come", work)
+                work.refuse(RuntimeStateError("The runtime stopped while the stream was not read"))
+                work.abandon()
+        loop.call_later(grace.GRACE_S / 5, self._close_unread, run, begun)
 
     def drop_queued(self) -> None:
         """Refuse all work that waits to be started."""
@@ -310,6 +335,12 @@ class Dispatcher:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         work = self._tasks.pop(task)
+        if work.overdue_timer is not None:
+            work.overdue_timer.cancel()
+        if work.left_behind:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                _logger.error("Failed after it was left behind: %s", work, exc_info=error)
+            return
         if task.cancelled():
             # Before its first step, the coroutine itself could not tell the caller.
             work.refuse(asyncio.CancelledError())
@@ -317,6 +348,12 @@ class Dispatcher:
             _logger.error("Failed outside of its handler: %s", work, exc_info=error)
             work.refuse(error)
         self._finish(work)
+
+    def _leave_behind(self, turn: Turn) -> None:
+        """Wait for a turn no more, whatever it does."""
+        turn.left_behind = True
+        self._finish(turn)
+        self._mailboxes.leave(turn)
 
     def _refuse(self, work: Work) -> None:
         work.refuse(self._refusal())

@@ -48,8 +48,10 @@ class Mailboxes:
             raise
 
     def leave(self, turn: Turn) -> None:
-        """End a turn and let in what waited for that."""
-        box = self._boxes[turn.recipient]
+        """End a turn and let in what waited for that. Does nothing for one that is not in."""
+        box = self._boxes.get(turn.recipient)
+        if box is None or turn.turn_id not in box.order.running:
+            return
         for turn_id in box.order.finish(turn.turn_id):
             admission = box.admissions.pop(turn_id)
             if not admission.done():

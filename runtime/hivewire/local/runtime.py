@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Generator, Sequence
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -17,11 +18,13 @@ from hivewire.local.delivery import Delivery
 from hivewire.local.dispatcher import State
 from hivewire.local.event_log import EventLog
 from hivewire.local.loopback import Loopback
+from hivewire.local.streams import LocalStream, StreamCall
 from hivewire.local.work import Call, Publication
 from hivewire.logging import DeliveryStage, MessageKind
 from hivewire.model.cancellation import CancellationToken
 from hivewire.model.ids import AgentId, check_strict_agent_id
 from hivewire.model.interventions import InterventionChain, InterventionHandler
+from hivewire.model.streams import MessageStream
 from hivewire.model.topics import TopicId, check_strict_topic_id
 from hivewire.telemetry.tracing import MessageTracer
 
@@ -130,6 +133,25 @@ class SingleThreadedAgentRuntime(AgentHost):
         with self._tracer.span("create", self._tracer.destination_of(recipient), attributes=attributes):
             return await self._call(message, recipient, sender, cancellation_token, message_id, timeout, traced=True)
 
+    def stream_message(
+        self,
+        message: Any,
+        recipient: AgentId,
+        *,
+        sender: AgentId | None = None,
+        cancellation_token: CancellationToken | None = None,
+        message_id: str | None = None,
+        timeout: float | None = None,
+    ) -> MessageStream:
+        """Send a message to one agent and iterate over what its handler yields; see `AgentRuntime`.
+
+        The handler is at most 16 chunks ahead of its reader.
+        """
+        return LocalStream(
+            recipient,
+            partial(self._open_stream, message, recipient, sender, cancellation_token, message_id, timeout),
+        )
+
     async def publish_message(
         self,
         message: Any,
@@ -167,7 +189,8 @@ class SingleThreadedAgentRuntime(AgentHost):
     async def stop(self) -> None:
         """Stop: running handlers finish and answer, callers of waiting messages get `RuntimeStateError`.
 
-        The runtime may be started again.
+        A stream whose reader stays away for 5 seconds, while the handler waits for it, ends in the same error. The
+        runtime may be started again.
 
         Raises:
             RuntimeStateError: it is not started.
@@ -230,23 +253,53 @@ class SingleThreadedAgentRuntime(AgentHost):
             check_strict_agent_id(recipient)
         future = asyncio.get_running_loop().create_future()
         call = Call(message, recipient, sender, token, message_id or self._new_id(), self._dispatcher, future)
-        if self._loopback is not None:
-            call.message, call.encoded = self._taken(message)
-        if traced:
-            call.headers = self._tracer.inject()
-        if self._events.enabled:
-            self._events.message(MessageKind.DIRECT, DeliveryStage.SEND, message, sender=sender, receiver=recipient)
-        self._dispatcher.put(call)
-        if token is not None:
-            call.link_token()
-        limit = self._default_timeout if timeout is None else timeout
-        if limit is not None:
-            call.set_deadline(limit)
+        self._put(call, timeout, traced=traced)
         try:
             return await future
         except asyncio.CancelledError:
             call.abandon()
             raise
+        finally:
+            if call.caused_by is not None:
+                call.unlink()
+
+    def _open_stream(
+        self,
+        message: Any,
+        recipient: AgentId,
+        sender: AgentId | None,
+        token: CancellationToken | None,
+        message_id: str | None,
+        timeout: float | None,
+    ) -> StreamCall:
+        self._check_known(recipient)
+        if self._strict_ids:
+            check_strict_agent_id(recipient)
+        future = asyncio.get_running_loop().create_future()
+        call = StreamCall(message, recipient, sender, token, message_id or self._new_id(), self._dispatcher, future)
+        if not self._tracer.enabled:
+            self._put(call, timeout, traced=False)
+            return call
+        attributes = {"messaging.message.type": type(message).__name__}
+        with self._tracer.span("create", self._tracer.destination_of(recipient), attributes=attributes):
+            self._put(call, timeout, traced=True)
+        return call
+
+    def _put(self, call: Call, timeout: float | None, *, traced: bool) -> None:
+        message = call.message
+        if self._loopback is not None:
+            call.message, call.encoded = self._taken(message)
+        if traced:
+            call.headers = self._tracer.inject()
+        if self._events.enabled:
+            self._events.message(
+                MessageKind.DIRECT, DeliveryStage.SEND, message, sender=call.sender, receiver=call.recipient
+            )
+        self._dispatcher.put(call)
+        call.link_token()
+        limit = self._default_timeout if timeout is None else timeout
+        if limit is not None or call.caused_by is not None:
+            call.limit(limit)
 
     def _publish(
         self,

@@ -1,7 +1,7 @@
 """What the local runtime has in hand: calls, publications, and the turn in which one agent handles an event.
 
-A call remembers the turn that made it. So a serial agent can let its own inner calls in, and a handler that stops the
-runtime doesn't wait for itself.
+A call remembers the turn that made it. So a serial agent can let its own inner calls in, a handler that stops the
+runtime doesn't wait for itself, and what a turn has open ends with it, all the way down.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import asyncio
 import logging
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hivewire.exceptions import DeadlineExceededError
-from hivewire.model.cancellation import CancellationToken
+from hivewire.model import grace
+from hivewire.model.cancellation import CancellationToken, call_on
 from hivewire.model.contexts import MessageContext
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from hivewire.model.serializer_registry import Encoded
     from hivewire.model.topics import TopicId
 
-__all__ = ["Call", "EventTurn", "Publication", "Turn", "Work", "current_work"]
+__all__ = ["Call", "EventTurn", "Owner", "Publication", "Turn", "Work", "current_work"]
 
 _logger = logging.getLogger("hivewire.local")
 
@@ -31,15 +32,30 @@ current_work: ContextVar[Work | None] = ContextVar("hivewire_local_work", defaul
 NO_HEADERS: Mapping[str, str] = {}
 
 
+class Owner(Protocol):
+    """What work knows of whom it belongs to."""
+
+    def watch(self, turn: Turn) -> None:
+        """See that the handler of this turn ends: nobody waits for it any more."""
+        ...
+
+
 class Work:
-    """Something accepted that the runtime has not finished. `owner` tells apart the work of several runtimes."""
+    """Something accepted that the runtime has not finished. `owner` tells apart the work of several runtimes.
 
-    __slots__ = ("caused_by", "finished", "intercepting", "owner")
+    `task` is what does it. Work that goes on for too long after it was cancelled has an `overdue_timer`, and is left
+    behind in the end: it still runs then, but counts as finished.
+    """
 
-    owner: object
+    __slots__ = ("caused_by", "finished", "intercepting", "left_behind", "overdue_timer", "owner", "task")
+
+    owner: Owner
     caused_by: Work | None
     finished: bool
     intercepting: bool
+    left_behind: bool
+    overdue_timer: asyncio.TimerHandle | None
+    task: asyncio.Task[Any] | None
 
     @property
     def withdrawn(self) -> bool:
@@ -60,33 +76,50 @@ class Work:
 
 
 class Turn(Work):
-    """The handling of one message by one agent."""
+    """The handling of one message by one agent.
 
-    __slots__ = ("recipient", "started")
+    Its token is its own, as a caller's may serve other calls too. Once nobody waits for the handler any more, it may go
+    on until `ends_at`, on the loop's clock. `expiry` names the deadline that ended it, if one did.
+    """
+
+    __slots__ = ("_token", "ends_at", "expiry", "recipient", "started", "yielded")
 
     recipient: AgentId
     started: bool
+    yielded: bool
+    ends_at: float | None
+    expiry: str | None
+    _token: CancellationToken | None
 
     @property
     def turn_id(self) -> str:
         # Unique among the turns that exist, and only those are ever compared.
         return str(id(self))
 
+    @property
+    def token(self) -> CancellationToken:
+        """What tells the handler that nobody waits for it any more."""
+        if self._token is None:
+            self._token = CancellationToken()
+        return self._token
+
+    def context(self) -> MessageContext:
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """Cancel the token: nobody waits for the handler any more. Does nothing the second time."""
+        if self.finished:
+            return
+        if self.started and self.ends_at is None:
+            self.owner.watch(self)
+        if self._token is not None:
+            self._token.cancel()
+
 
 class Call(Turn):
     """A direct message and the future of its answer."""
 
-    __slots__ = (
-        "_timer",
-        "_token",
-        "_token_is_shared",
-        "encoded",
-        "future",
-        "headers",
-        "message",
-        "message_id",
-        "sender",
-    )
+    __slots__ = ("_callers_token", "_timer", "encoded", "future", "headers", "message", "message_id", "sender")
 
     def __init__(
         self,
@@ -95,9 +128,11 @@ class Call(Turn):
         sender: AgentId | None,
         token: CancellationToken | None,
         message_id: str,
-        owner: object,
+        owner: Owner,
         future: asyncio.Future[Any],
     ) -> None:
+        self.finished = self.intercepting = self.left_behind = self.started = self.yielded = False
+        self.task = self.ends_at = self.expiry = self.overdue_timer = self._token = None
         self.message = message
         self.recipient = recipient
         self.sender = sender
@@ -106,15 +141,11 @@ class Call(Turn):
         self.future = future
         self.encoded: Encoded | None = None
         self.headers = NO_HEADERS
-        self.started = False
-        self.finished = False
-        self.intercepting = False
         self.caused_by = current_work.get()
         if self.caused_by is not None and self.caused_by.finished:
             self.caused_by = None
+        self._callers_token = token
         self._timer: asyncio.TimerHandle | None = None
-        self._token = token
-        self._token_is_shared = token is not None
 
     def __repr__(self) -> str:
         return f"{type(self.message).__name__} for {self.recipient}"
@@ -125,22 +156,34 @@ class Call(Turn):
 
     def link_token(self) -> None:
         """Let the caller's token cancel the call."""
-        if self._token is not None:
-            self._token.link_future(self.future)
+        if self._callers_token is not None:
+            self._callers_token.link_future(self.future)
 
-    def set_deadline(self, timeout_s: float) -> None:
-        """Fail the call with `DeadlineExceededError` after so many seconds; the handler's token is cancelled then."""
-        if self._token is not None:
-            # The deadline must not cancel the caller's token, which may serve other calls.
-            self._token = CancellationToken()
-            self._token_is_shared = False
-            self.future.add_done_callback(self._follow)
-        self._timer = self.future.get_loop().call_later(timeout_s, self._expire, timeout_s)
+    def limit(self, timeout_s: float | None) -> None:
+        """Let the call end after so many seconds, and with the turn that makes it. Not needed if there is neither."""
+        above = self.caused_by if isinstance(self.caused_by, Turn) else None
+        if above is not None and above.token.is_cancelled:
+            self._limit_cleaning_up(above, timeout_s)
+            return
+        if timeout_s is not None:
+            self._timer = self.future.get_loop().call_later(timeout_s, self._expire, f"timeout of {timeout_s:g} s")
+        if above is not None:
+            above.token._link(self, self._end_with_caller)
+
+    def unlink(self) -> None:
+        """Let go of the turn that made the call, which has ended."""
+        if isinstance(self.caused_by, Turn):
+            self.caused_by.token._unlink(self)
 
     def context(self) -> MessageContext:
-        if self._token is None:
-            self._token = CancellationToken()
-        return MessageContext(self.sender, None, True, self._token, self.message_id)
+        token = self._token
+        if token is None:
+            token = self._token = CancellationToken()
+        return MessageContext(self.sender, None, True, token, self.message_id)
+
+    def sent_context(self) -> MessageContext:
+        """Return what an intervention handler learns before the message is delivered: the token is the caller's."""
+        return MessageContext(self.sender, None, True, self._callers_token or self.token, self.message_id)
 
     def answer(self, result: Any) -> None:
         if self._timer is not None:
@@ -159,22 +202,42 @@ class Call(Turn):
             self.future.set_exception(error)
 
     def abandon(self) -> None:
-        """Note that the caller does not wait any more: the handler's token says so, unless it is the caller's own."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._token is not None and not self._token_is_shared:
-            self._token.cancel()
+        super().abandon()
 
-    def _follow(self, future: asyncio.Future[Any]) -> None:
-        if future.cancelled():
-            self.abandon()
+    def _limit_cleaning_up(self, above: Turn, timeout_s: float | None) -> None:
+        """Limit a call that a turn makes after it was cancelled, to tidy up, to what is left of its grace time."""
+        loop = self.future.get_loop()
+        left_s = grace.GRACE_S if above.ends_at is None else max(above.ends_at - loop.time(), 0.0)
+        which = f"grace time of {grace.GRACE_S:g} s of {above.recipient}, which was cancelled,"
+        if timeout_s is not None and timeout_s < left_s:
+            left_s, which = timeout_s, f"timeout of {timeout_s:g} s"
+        self._timer = loop.call_later(left_s, self._expire, which)
 
-    def _expire(self, timeout_s: float) -> None:
+    def _expire(self, which: str) -> None:
+        self._end_at(f"{which} for a call to {self.recipient}", "it")
+
+    def _end_with_caller(self) -> None:
+        call_on(self.future.get_loop(), self._follow_caller)
+
+    def _follow_caller(self) -> None:
+        above = self.caused_by
+        if not isinstance(above, Turn) or above.finished or self.future.done():
+            # A task that its handler left behind goes on by itself.
+            return
+        if above.expiry is None:
+            # Whoever awaits the future abandons the call then.
+            self.future.cancel()
+        else:
+            self._end_at(above.expiry, f"the call to {self.recipient} that was made within it")
+
+    def _end_at(self, expiry: str, what: str) -> None:
         state = "had started" if self.started else "had not started"
-        self.refuse(
-            DeadlineExceededError(f"The timeout of {timeout_s:g} s for a call to {self.recipient} passed; it {state}")
-        )
-        self.abandon()
+        self.expiry = expiry
+        # Not at once: the calls below follow, and theirs, and a tree may be deeper than the stack.
+        self.future.get_loop().call_soon(self.abandon)
+        self.refuse(DeadlineExceededError(f"The {expiry} passed; {what} {state}"))
 
 
 class Publication(Work):
@@ -189,7 +252,7 @@ class Publication(Work):
         sender: AgentId | None,
         token: CancellationToken | None,
         message_id: str,
-        owner: object,
+        owner: Owner,
     ) -> None:
         self.message = message
         self.topic_id = topic_id
@@ -198,9 +261,8 @@ class Publication(Work):
         self.owner = owner
         self.encoded: Encoded | None = None
         self.headers = NO_HEADERS
-        self.finished = False
-        self.intercepting = False
-        self.caused_by = None
+        self.finished = self.intercepting = self.left_behind = False
+        self.task = self.overdue_timer = self.caused_by = None
         self._token = token
 
     @property
@@ -219,6 +281,16 @@ class Publication(Work):
             self._token = CancellationToken()
         return MessageContext(self.sender, self.topic_id, False, self._token, self.message_id)
 
+    def link(self, turn: EventTurn) -> None:
+        """Let the publisher's token cancel a turn."""
+        if self._token is not None:
+            self._token._link(turn, turn.end_with_publisher)
+
+    def unlink(self, turn: EventTurn) -> None:
+        """Let go of a turn that has ended."""
+        if self._token is not None:
+            self._token._unlink(turn)
+
 
 class EventTurn(Turn):
     """One recipient's share of a publication."""
@@ -226,12 +298,11 @@ class EventTurn(Turn):
     __slots__ = ("publication",)
 
     def __init__(self, publication: Publication, recipient: AgentId) -> None:
+        self.finished = self.intercepting = self.left_behind = self.started = self.yielded = False
+        self.task = self.ends_at = self.expiry = self.overdue_timer = self._token = None
         self.publication = publication
         self.recipient = recipient
-        self.started = False
         self.owner = publication.owner
-        self.finished = False
-        self.intercepting = False
         # Its publisher does not wait for it, so it belongs to no call chain.
         self.caused_by = None
 
@@ -244,3 +315,13 @@ class EventTurn(Turn):
 
     def refuse(self, error: BaseException) -> None:
         _logger.warning("Dropped %s: %s", self, error)
+
+    def context(self) -> MessageContext:
+        event = self.publication
+        return MessageContext(event.sender, event.topic_id, False, self.token, event.message_id)
+
+    def end_with_publisher(self) -> None:
+        """Called, in any thread, when the publisher's token is cancelled."""
+        task = self.task
+        if task is not None:
+            call_on(task.get_loop(), self.abandon)

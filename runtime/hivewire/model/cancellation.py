@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-__all__ = ["CancellationToken", "CancelledFlag"]
+__all__ = ["CancellationToken", "CancelledFlag", "call_on"]
 
 _logger = logging.getLogger(__name__)
 
@@ -90,6 +90,9 @@ class CancellationToken:
         if self._cancelled:
             self._run(key)
 
+    def _unlink(self, key: object) -> None:
+        self._links.pop(key, None)
+
     def _run(self, key: object) -> None:
         # Whoever takes the link out runs it; the flag alone would let two threads run it twice.
         call = self._links.pop(key, None)
@@ -104,7 +107,7 @@ class CancellationToken:
         loop = _running_loop()
         if loop is not None:
             handle = loop.call_later(seconds, self.cancel)
-            self.add_callback(partial(_call_on, loop, handle.cancel))
+            self.add_callback(partial(call_on, loop, handle.cancel))
             return
         timer = threading.Timer(seconds, self.cancel)
         timer.daemon = True
@@ -140,10 +143,10 @@ _FIRST_PRUNE = 64
 
 def _cancel_future(future: "asyncio.Future[Any]") -> None:
     if not future.done():
-        _call_on(future.get_loop(), future.cancel)
+        call_on(future.get_loop(), future.cancel)
 
 
-def _call_on(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
+def call_on(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
     """Run `call` where it may touch objects of `loop`. A closed loop has nobody left who waits for them."""
     if loop.is_closed():
         return

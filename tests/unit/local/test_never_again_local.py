@@ -157,7 +157,7 @@ async def test_row_42_a_handler_that_fails_after_its_token_was_cancelled_does_no
     token = CancellationToken()
 
     async def cancel_and_fail(agent: Scripted, message: Any, ctx: MessageContext) -> None:
-        ctx.cancellation_token.cancel()
+        token.cancel()
         raise ValueError("boom")
 
     async with running() as runtime:
