@@ -82,10 +82,14 @@ class _Request(Waiter):
 
 
 class Broker(Connection):
-    """A connection with requests on it. A request that the connection can't take waits for it until its deadline."""
+    """A connection with requests on it. A request that the connection can't take waits for it until its deadline.
+
+    `on_stray` is called with each message to a reply subject that nobody listens to any more.
+    """
 
     def __init__(self, url: str, *, name: str, credentials: str | None = None) -> None:
         super().__init__(url, name=name, credentials=credentials)
+        self.on_stray: Callable[[Msg], None] = _pass_over
         self._waiters: dict[str, Waiter] = {}
         self._inbox = f"_INBOX.{secrets.token_hex(8)}."
         self._numbers = iter(range(1, 1 << 62))
@@ -271,6 +275,8 @@ class Broker(Connection):
         waiter = self._waiters.get(message.subject.rpartition(".")[2])
         if waiter is not None and waiter.reply == message.subject:
             waiter.on_message(message)
+        else:
+            self.on_stray(message)
 
     def _end_requests(self) -> None:
         # An answer that was on its way is lost with the connection.
@@ -285,6 +291,10 @@ class Broker(Connection):
                 waiter.on_error(
                     AccessDeniedError(f"NATS refused to publish to {waiter.subject}: the credentials don't allow it")
                 )
+
+
+def _pass_over(message: Msg) -> None:
+    """Most often an answer that came twice or too late."""
 
 
 def is_status(message: Msg, status: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,7 +29,15 @@ from hivewire.model.call_limit import CallLimit
 from hivewire.model.ids import AgentId
 from hivewire.nats.broker import NO_RESPONDERS, Broker, Waiter, is_status
 from hivewire.nats.chunk_inlet import ChunkInlet
-from hivewire.nats.envelope import CallEnvelope, EnvelopeError, ReplyEnvelope, decode_reply, encode_call
+from hivewire.nats.envelope import (
+    CallEnvelope,
+    EnvelopeError,
+    ReplyEnvelope,
+    call_id_of,
+    decode_reply,
+    encode_call,
+    is_sign_of_life,
+)
 from hivewire.nats.outbox import Outbox
 from hivewire.nats.registry import Registry
 from hivewire.nats.subjects import Subjects
@@ -42,6 +51,7 @@ SILENCE_TICKS = 7
 _DISCONNECTED = "disconnected"
 _FIRST_PAUSE_S = 0.005
 _LAST_PAUSE_S = 0.25
+_GIVEN_UP = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +127,9 @@ class Calls:
         self._registry = registry
         self._delivery_timeout = delivery_timeout
         self._open: dict[str, _Attempt] = {}
-        self._untold: list[str] = []
+        self._given_up: OrderedDict[str, None] = OrderedDict()
         self._closed: Exception | None = None
+        broker.on_stray = self._on_stray
         broker.on_disconnect.append(self._on_disconnect)
         broker.on_reconnect.append(self._on_reconnect)
 
@@ -143,7 +154,9 @@ class Calls:
             BrokerUnavailableError: no connection, or it broke and nothing was heard since.
             OverloadedError: the worker had no room until the deadline.
             MessageTooLargeError, AccessDeniedError: the broker does not take the message.
-            asyncio.CancelledError: a token or the task was cancelled; the handler's token is cancelled too.
+            asyncio.CancelledError: a token or the task was cancelled.
+
+        Whatever error it ends with, a handler that has started is cancelled, be it when the connection is back.
         """
         if limit.seconds <= 0:
             raise DeadlineExceededError(f"The call to {recipient} was not sent: nothing is left of {limit}")
@@ -210,7 +223,10 @@ class Calls:
                 # It broke a moment ago, and `connected` does not say so yet.
                 return _NotExecuted(_DISCONNECTED), None
             return await future, attempt.inlet
-        except (asyncio.CancelledError, DeadlineExceededError):
+        except BaseException:
+            self._given_up[call_id] = None
+            if len(self._given_up) > _GIVEN_UP:
+                self._given_up.popitem(last=False)
             await self._tell_cancelled(call_id)
             raise
         finally:
@@ -222,7 +238,13 @@ class Calls:
         try:
             await self._broker.publish(self._subjects.cancel(call_id), b"")
         except BrokerUnavailableError:
-            self._untold.append(call_id)
+            pass  # It is told when it gives its next sign of life.
+
+    def _on_stray(self, message: Msg) -> None:
+        call_id = call_id_of(message.subject)
+        if call_id in self._given_up and is_sign_of_life(message.headers):
+            # Its worker was not told, as the connection of either of the two was broken.
+            self._outbox.post(self._subjects.cancel(call_id), b"")
 
     def _give_up_if_hopeless(self, recipient: AgentId, why: str, waited: float, at_deadline: bool) -> None:
         if why == "overloaded":
@@ -257,9 +279,6 @@ class Calls:
             attempt.interrupted = True
 
     def _on_reconnect(self) -> None:
-        untold, self._untold = self._untold, []
-        for call_id in untold:
-            self._outbox.post(self._subjects.cancel(call_id), b"")
         for attempt in self._open.values():
             if attempt.inlet is not None:
                 attempt.inlet.ask_again()

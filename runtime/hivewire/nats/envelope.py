@@ -274,6 +274,11 @@ def decode_reply(headers: Mapping[str, str] | None, payload: bytes) -> ReplyEnve
     return ReplyEnvelope(type_name=unquoted(type_name), content_type=content_type, payload=payload, number=number)
 
 
+def is_sign_of_life(headers: Mapping[str, str] | None) -> bool:
+    """Tell whether a message to a reply subject says that the call is still being worked on."""
+    return headers is not None and headers.get("Hw-Status") == "alive"
+
+
 def call_id_of(reply_subject: str) -> str:
     """Return the id of a call: the last token of the subject that its reply goes to."""
     return reply_subject.rpartition(".")[2]
