@@ -71,6 +71,9 @@ class CallerWatch:
             self._look(time.monotonic())
 
     def _look(self, now: float) -> None:
+        for reply in self._new:
+            self._calls[reply] = _Call(reply, ".".join(reply.split(".", 2)[:2]))
+        self._new.clear()
         calls = list(self._calls.values())
         connected = self._broker.connected.is_set() and now >= self._quiet_until
         away = {call.caller for call in calls if call.missed} if connected else set()
@@ -85,9 +88,6 @@ class CallerWatch:
             elif connected and (call.caller in self._away or call.caller not in looked_at):
                 looked_at.add(call.caller)
                 self._probe(call)
-        for reply in self._new:
-            self._calls[reply] = _Call(reply, ".".join(reply.split(".", 2)[:2]))
-        self._new.clear()
 
     def _probe(self, call: _Call) -> None:
         if not call.token:
