@@ -35,7 +35,7 @@ class Program:
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
-            *self._command, env=self._environment, stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, stderr=PIPE
+            *self._command, env=self._environment, stdin=PIPE, stdout=PIPE, stderr=PIPE
         )
         assert self._process.stdout is not None
         assert self._process.stderr is not None
@@ -51,6 +51,14 @@ class Program:
         await asyncio.gather(*self._readers)
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.returncode is None
+
+    @property
     def lines(self) -> list[str]:
         """What it printed so far."""
         return list(self._lines)
@@ -60,13 +68,18 @@ class Program:
         """What it wrote to standard error so far."""
         return "".join(f"{line}\n" for line in self._errors)
 
-    async def printed(self, text: str) -> str:
+    def say(self, line: str) -> None:
+        """Write a line to its standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n".encode())
+
+    async def printed(self, text: str, *, timeout_s: float = DEADLINE_S) -> str:
         """Wait until it has printed a line that contains a text, and return the line."""
-        return await self._in(self._lines, text)
+        return await self._in(self._lines, text, timeout_s)
 
     async def logged(self, text: str) -> str:
         """Wait until it has written a line that contains a text to standard error, and return the line."""
-        return await self._in(self._errors, text)
+        return await self._in(self._errors, text, DEADLINE_S)
 
     async def ended_well(self) -> None:
         """Wait until it has ended by itself, and see that nothing went wrong in it."""
@@ -101,9 +114,9 @@ class Program:
             self._news.set()
         self._news.set()
 
-    async def _in(self, lines: list[str], text: str) -> str:
+    async def _in(self, lines: list[str], text: str, timeout_s: float) -> str:
         try:
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(timeout_s):
                 while True:
                     self._news.clear()
                     for line in lines:

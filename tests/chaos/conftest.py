@@ -25,6 +25,13 @@ def undisturbed() -> Iterator[None]:
 
 
 @pytest.fixture
+async def broker() -> AsyncIterator[Cluster]:
+    """A broker that a test of a few seconds may kill while others run."""
+    async with Cluster(1) as cluster:
+        yield cluster
+
+
+@pytest.fixture
 async def one_node(undisturbed: None) -> AsyncIterator[Cluster]:
     """A broker that the test may kill."""
     async with Cluster(1) as cluster:

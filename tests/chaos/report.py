@@ -7,7 +7,7 @@ of them.
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -67,17 +67,47 @@ class Report:
 
     def publish(self) -> None:
         """Print it, and write it where the environment says."""
-        print(_HEAD, _row(self), sep="\n")
-        if directory := os.environ.get(DIRECTORY_VARIABLE):
-            write(self, Path(directory))
+        _publish(self, [_HEAD, _row(self)])
 
 
-def write(report: Report, directory: Path) -> None:
-    """Write one report, and the table of all that are in the directory."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What was measured in a run that has figures of its own. The name of each says its unit."""
+
+    name: str
+    figures: Mapping[str, float]
+    took_s: float
+    violations: Sequence[str] = ()
+
+    def publish(self) -> None:
+        """Print it, and write it where the environment says."""
+        _publish(self, [_FIGURES_HEAD, *_figure_rows(self)])
+
+
+def spread(of: str, values: Sequence[float]) -> dict[str, float]:
+    """Return the median, the 99th percentile and the largest of some values as figures."""
+    if not values:
+        return {}
+    ordered = sorted(values)
+    median, high = ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100]
+    return {f"{of}, p50": round(median, 4), f"{of}, p99": round(high, 4), f"{of}, max": round(ordered[-1], 4)}
+
+
+def write(report: Report | Figures, directory: Path) -> None:
+    """Write one report, and the tables of all that are in the directory."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / f"{report.name}.json").write_text(json.dumps(asdict(report), indent=2) + "\n")
-    reports = [Report(**json.loads(path.read_text())) for path in sorted(directory.glob("*.json"))]
-    (directory / "report.md").write_text("\n".join([_HEAD, *map(_row, reports)]) + "\n")
+    read = [json.loads(path.read_text()) for path in sorted(directory.glob("*.json"))]
+    rows = [_row(Report(**each)) for each in read if "figures" not in each]
+    figures = [row for each in read if "figures" in each for row in _figure_rows(Figures(**each))]
+    tables = [[_HEAD, *rows]] * bool(rows) + [[_FIGURES_HEAD, *figures]] * bool(figures)
+    (directory / "report.md").write_text("\n\n".join("\n".join(table) for table in tables) + "\n")
+
+
+def _publish(report: Report | Figures, table: Sequence[str]) -> None:
+    print(*table, sep="\n")
+    if directory := os.environ.get(DIRECTORY_VARIABLE):
+        write(report, Path(directory))
 
 
 _HEAD = (
@@ -85,6 +115,13 @@ _HEAD = (
     "| other violations | longest gap of events, s | of calls, s | took, s |\n"
     "|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
+
+_FIGURES_HEAD = "| run | figure | value |\n|---|---|---|"
+
+
+def _figure_rows(report: Figures) -> list[str]:
+    figures = {**report.figures, "violations": len(report.violations), "took, s": round(report.took_s, 1)}
+    return [f"| {report.name} | {name} | {value:g} |" for name, value in figures.items()]
 
 
 def _row(report: Report) -> str:
