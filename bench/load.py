@@ -17,6 +17,9 @@ TEXT: Final = "x" * 100
 
 MAX_CALLERS: Final = 64
 
+CHUNKS: Final = 1_000
+"""How many chunks a stream has, each with the text."""
+
 GRACE_S: Final = 30.0
 """How long answers may take beyond the end of the load before a side counts as broken."""
 

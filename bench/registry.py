@@ -48,6 +48,24 @@ COMPARISONS: Final = (
         ),
     ),
     Comparison(
+        name="nested",
+        title="Direct messages within direct messages, three processes",
+        hivewire=Side(name="hivewire-nested", module="hivewire_nested", processes=("inner", "server", CLIENT)),
+        peers=(Side(name="raw-nested", module="raw_nested", processes=("inner", "server", CLIENT)),),
+    ),
+    Comparison(
+        name="chunks",
+        title="Chunks of streams between processes",
+        hivewire=Side(name="hivewire-chunks", module="hivewire_chunks"),
+        peers=(Side(name="raw-chunks", module="raw_chunks"),),
+    ),
+    Comparison(
+        name="first-chunk",
+        title="Streams of one chunk between processes",
+        hivewire=Side(name="hivewire-first", module="hivewire_first_chunk"),
+        peers=(Side(name="raw-first", module="raw_first_chunk"),),
+    ),
+    Comparison(
         name="local",
         title="Direct messages within one process",
         hivewire=Side(name="hivewire-local", module="hivewire_local", processes=(CLIENT,)),
