@@ -42,6 +42,7 @@ SETTLE_TIMEOUT_S = 10.0
 _ANNOUNCE_TIMEOUT_S = 5.0
 _CONCLUDE_TIMEOUT_S = 3.0
 _SAVE_PERIOD_S = 0.25
+_OVERDUE_PERIOD_S = 0.25
 _BEAT_S = 1.0
 
 
@@ -148,6 +149,7 @@ class Serving:
         await self._calls.listen()
         await self._listen_for_control()
         self._tasks.start(self._beat(), name="hivewire: beat")
+        self._tasks.start(self._cancel_overdue(), name="hivewire: overdue turns")
         self._tasks.start(self._save_positions(), name="hivewire: positions")
         self._tasks.start(self._passivate_idle(), name="hivewire: passivation")
         self._tasks.start(self._shards.run(), name="hivewire: shards")
@@ -267,9 +269,14 @@ class Serving:
     async def _save_positions(self) -> None:
         while True:
             await asyncio.sleep(_SAVE_PERIOD_S)
-            self.turns.cancel_overdue()
             await self._shards.save_positions()
             await self._readers.replan()
+
+    async def _cancel_overdue(self) -> None:
+        # Apart from all that waits for the broker: deadlines pass while it is away too.
+        while True:
+            await asyncio.sleep(_OVERDUE_PERIOD_S)
+            self.turns.cancel_overdue()
 
     async def _listen_for_control(self) -> None:
         old, self._control_session = self._control, self._keeper.id
