@@ -18,6 +18,7 @@ from hivewire.local.mailboxes import Mailboxes
 from hivewire.local.streams import StreamCall
 from hivewire.local.work import Call, EventTurn, Publication, Turn, current_work
 from hivewire.logging import DeliveryStage, MessageKind, current_agent_id
+from hivewire.model import grace
 from hivewire.model.contexts import MessageContext
 from hivewire.model.interventions import InterventionChain
 from hivewire.model.runtime import Agent
@@ -153,9 +154,10 @@ class Delivery:
     async def _deliver_traced(self, publication: Publication, turns: list[EventTurn]) -> None:
         destination = self._tracer.destination_of(publication.topic_id)
         with self._tracer.span("publish", destination, parent=publication.headers):
-            tasks = [self.dispatcher.spawn(self._deliver_event(turn), turn) for turn in turns]
-            if tasks:
-                await asyncio.wait(tasks)
+            running = {self.dispatcher.spawn(self._deliver_event(turn), turn): turn for turn in turns}
+            while running := {task: turn for task, turn in running.items() if not turn.finished}:
+                # Not only for their tasks: one that was left behind goes on as long as it likes.
+                await asyncio.wait(running, timeout=grace.GRACE_S)
 
     async def _deliver_event(self, turn: EventTurn) -> None:
         publication = turn.publication

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 from hivewire.agents.base import BaseAgent
 from hivewire.agents.proxy import AgentProxy
@@ -19,6 +20,7 @@ from hivewire.exceptions import (
     UndeliverableException,
 )
 from hivewire.local.runtime import SingleThreadedAgentRuntime
+from hivewire.model import grace
 from hivewire.model.cancellation import CancellationToken
 from hivewire.model.contexts import MessageContext, MessageHandlerContext
 from hivewire.model.ids import AgentId, AgentType
@@ -708,3 +710,71 @@ async def test_it_says_what_it_holds() -> None:
         assert repr(runtime) == "<SingleThreadedAgentRuntime running, 1 types, 1 agents, 0 messages waiting>"
     with pytest.raises(RuntimeStateError):
         await runtime.stop()
+
+
+class TestTokens:
+    async def test_of_one_event_are_its_handlers_own_and_follow_the_publishers(self) -> None:
+        gate, token = Gate(), CancellationToken()
+        async with running() as runtime:
+            agents = [await add(runtime, type, gate) for type in ("one", "other")]
+            await runtime.publish_message("x", TOPIC, cancellation_token=token)
+            await until(lambda: gate.entered == 2)
+            contexts = [(await the(runtime, agent_id)).contexts[0] for agent_id in agents]
+            assert contexts[0].cancellation_token is not contexts[1].cancellation_token
+            contexts[0].cancellation_token.cancel()
+            assert not contexts[1].cancellation_token.is_cancelled
+            await asyncio.to_thread(token.cancel)
+            await until(lambda: bool(contexts[1].cancellation_token.is_cancelled))
+            gate.opened.set()
+
+    @pytest.mark.parametrize("traced", [False, True])
+    async def test_of_an_event_that_are_ignored_leave_the_handler_behind(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, traced: bool
+    ) -> None:
+        monkeypatch.setattr(grace, "GRACE_S", 0.05)
+        token, free, entered = CancellationToken(), asyncio.Event(), asyncio.Event()
+
+        async def stubborn(agent: Scripted, message: Any, ctx: MessageContext) -> None:
+            entered.set()
+            while not free.is_set():
+                try:
+                    await free.wait()
+                except asyncio.CancelledError:
+                    pass
+            raise ValueError("boom")
+
+        async with running(tracer_provider=TracerProvider() if traced else None) as runtime:
+            await add(runtime, handle=stubborn)
+            await runtime.publish_message("x", TOPIC, cancellation_token=token)
+            await entered.wait()
+            token.cancel()
+            await runtime.stop_when_idle()
+            assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+            assert all("agent/s" in record.getMessage() for record in caplog.records)
+            free.set()
+            await until(lambda: not runtime._dispatcher._tasks)
+
+    async def test_that_serve_many_messages_keep_none_of_them(self) -> None:
+        token = CancellationToken()
+        async with running() as runtime:
+            agent_id = await add(runtime)
+            for _ in range(500):
+                await runtime.send_message("x", agent_id, cancellation_token=token)
+                await runtime.publish_message("x", TOPIC, cancellation_token=token)
+            await runtime.stop_when_idle()
+
+        assert len(token._links) <= 64
+
+    async def test_of_handlers_that_call_a_lot_keep_none_of_the_calls(self) -> None:
+        links = []
+
+        async def call_often(agent: Scripted, message: Any, ctx: MessageContext) -> None:
+            for _ in range(100):
+                await agent.send_message("x", AgentId("other", "s"))
+            links.append(len(ctx.cancellation_token._links))
+
+        async with running() as runtime:
+            await add(runtime, "other")
+            await runtime.send_message("x", await add(runtime, handle=call_often))
+
+        assert links == [0]
