@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, assert_type
 
@@ -34,6 +34,7 @@ from hivewire import (
     MessageDroppedException,
     MessageHandlerContext,
     MessageSerializer,
+    MessageStream,
     NatsAgentRuntime,
     RoutedAgent,
     RpcCall,
@@ -74,6 +75,11 @@ class Shipped:
 @dataclass
 class Audit:
     text: str
+
+
+@dataclass
+class Search:
+    words: list[str]
 
 
 @register_exception
@@ -130,6 +136,16 @@ class Shop(RoutedAgent):
     async def count(self) -> int:
         return len(self.shipped)
 
+    @message_handler
+    async def search(self, message: Search, ctx: MessageContext) -> AsyncIterator[Receipt | str]:
+        for number, word in enumerate(message.words):
+            yield Receipt(number=number, total=self._price) if word == "tea" else f"no {word}"
+
+    @rpc
+    async def numbers(self, *, below: int) -> AsyncIterator[int]:
+        for number in range(below):
+            yield number
+
     @event
     async def on_shipped(self, message: Shipped, ctx: MessageContext) -> None:
         self.shipped.append(message.number)
@@ -168,6 +184,12 @@ class Counter(BaseAgent):
 async def greet(ctx: ClosureContext, message: str, context: MessageContext) -> str:
     answer: str = await ctx.send_message(message, AgentId("shop", ctx.id.key), cancellation_token=CancellationToken())
     return answer.upper()
+
+
+async def spell(ctx: ClosureContext, message: str) -> AsyncIterator[str]:
+    async with ctx.stream_message(RpcCall("numbers", {"below": len(message)}), AgentId("shop", "k")) as numbers:
+        async for number in numbers:
+            yield message[number]
 
 
 class Censor(DefaultInterventionHandler):
@@ -209,6 +231,7 @@ async def set_up(runtime: AgentRuntime, audited: list[str]) -> None:
     await ClosureAgent.register_closure(
         runtime, "greeter", greet, subscriptions=lambda: [TypeSubscription("greetings", "greeter")]
     )
+    await ClosureAgent.register_closure(runtime, "speller", spell)
     subscriptions: list[Subscription] = [
         TypePrefixSubscription("audit.", "auditor"),
         DefaultSubscription("other", agent_type="auditor"),
@@ -247,6 +270,28 @@ async def use(runtime: AgentRuntime) -> list[object]:
     return results
 
 
+async def read(runtime: AgentRuntime) -> list[object]:
+    """Read streams, and return what came of it."""
+    shop = AgentId("shop", "berlin")
+    stream = runtime.stream_message(Search(["tea", "gold"]), shop, timeout=30, cancellation_token=CancellationToken())
+    assert_type(stream, MessageStream)
+    results: list[object] = [chunk async for chunk in stream]
+    assert_type(stream.position, int)
+    results.append(stream.position)
+    async with AgentProxy(shop, runtime).stream_message(RpcCall("numbers", {"below": 10_000})) as numbers:
+        number: int = await anext(numbers)
+        results.append(number)
+    letters: list[str] = await runtime.send_message("tea", AgentId("speller", "k"))
+    results.append(letters)
+    own: Receipt | str = await anext(Shop(price=1.0).search(Search(["tea"]), context()))
+    results.append(own)
+    return results
+
+
+def context() -> MessageContext:
+    return MessageContext(None, None, True, CancellationToken(), "1")
+
+
 def values() -> tuple[Store, str | None, FunctionCall]:
     """What needs no runtime."""
     model: ComponentModel = Store("tea").dump_component()
@@ -257,11 +302,16 @@ def values() -> tuple[Store, str | None, FunctionCall]:
     return loaded, store.get("key"), FunctionCall(id="1", name="add", arguments='{"a": 1}')
 
 
+READ = [Receipt(number=0, total=2.5), "no gold", 2, 0, ["t", "e", "a"], Receipt(number=0, total=1.0)]
+"""What `read` returns."""
+
+
 async def in_one_process(audited: list[str]) -> list[object]:
     runtime = SingleThreadedAgentRuntime(intervention_handlers=[Censor()], serialize_messages=True)
     await set_up(runtime, audited)
     runtime.start()
     results = await use(runtime)
+    assert await read(runtime) == READ
     shop = await runtime.try_get_underlying_agent_instance(AgentId("shop", "berlin"), Shop)
     assert_type(shop, Shop)
     await runtime.stop_when_idle()
