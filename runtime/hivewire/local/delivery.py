@@ -22,13 +22,15 @@ from hivewire.model import grace
 from hivewire.model.contexts import MessageContext
 from hivewire.model.interventions import InterventionChain
 from hivewire.model.runtime import Agent
-from hivewire.model.streams import close_stream, is_stream
+from hivewire.model.streams import close_stream, is_stream_class
 from hivewire.model.subscriptions import SubscriptionSet
 from hivewire.telemetry.tracing import MessageTracer
 
 __all__ = ["Delivery"]
 
 _logger = logging.getLogger("hivewire.local")
+
+_CHUNKS_AT_ONCE = 64
 
 
 class Delivery:
@@ -128,6 +130,7 @@ class Delivery:
         nor an event's, which nobody reads."""
         turn.yielded = True
         answer: list[Any] = []
+        count = 0
         try:
             async for chunk in chunks:
                 if isinstance(turn, Call) and not turn.withdrawn:
@@ -136,6 +139,10 @@ class Delivery:
                         await turn.push(passed)
                     else:
                         answer.append(passed)
+                count += 1
+                if count % _CHUNKS_AT_ONCE == 0:
+                    # A handler that never awaits must not keep its own deadline from coming.
+                    await asyncio.sleep(0)
                 if turn.withdrawn:
                     # So that what the generator does at its end sees that it is to end.
                     turn.abandon()
@@ -209,7 +216,7 @@ class Delivery:
                 if self._tracer.enabled:
                     return await self._traced(agent, turn, message, context)
                 answer = await agent.on_message(message, context)
-                return await self._read(turn, answer) if is_stream(answer) else answer
+                return await self._read(turn, answer) if is_stream_class(type(answer)) else answer
             finally:
                 current_work.reset(work_token)
                 current_agent_id.reset(agent_token)
@@ -221,7 +228,7 @@ class Delivery:
         attributes = self._attributes(agent, turn, message, context)
         with self._tracer.span("process", self._tracer.destination_of(turn.recipient), attributes=attributes):
             answer = await agent.on_message(message, context)
-            return await self._read(turn, answer) if is_stream(answer) else answer
+            return await self._read(turn, answer) if is_stream_class(type(answer)) else answer
 
     def _attributes(self, agent: Agent, turn: Turn, message: Any, context: MessageContext) -> dict[str, str]:
         attributes = {

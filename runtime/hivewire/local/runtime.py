@@ -6,9 +6,10 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 from opentelemetry.trace import TracerProvider
 
@@ -32,7 +33,10 @@ __all__ = ["SingleThreadedAgentRuntime"]
 
 _logger = logging.getLogger("hivewire.local")
 
+CallT = TypeVar("CallT", bound=Call)
+
 _POLL_PERIOD_S = 0.05
+_NO_SPAN: AbstractContextManager[None] = nullcontext()
 
 
 class SingleThreadedAgentRuntime(AgentHost):
@@ -127,11 +131,16 @@ class SingleThreadedAgentRuntime(AgentHost):
             DeadlineExceededError: the timeout passed first.
             RuntimeStateError: the runtime stopped before the message was handled.
         """
-        if not self._tracer.enabled:
-            return await self._call(message, recipient, sender, cancellation_token, message_id, timeout, traced=False)
-        attributes = {"messaging.message.type": type(message).__name__}
-        with self._tracer.span("create", self._tracer.destination_of(recipient), attributes=attributes):
-            return await self._call(message, recipient, sender, cancellation_token, message_id, timeout, traced=True)
+        with self._create_span(message, recipient) if self._tracer.enabled else _NO_SPAN:
+            call = self._accept(Call, message, recipient, sender, cancellation_token, message_id, timeout)
+            try:
+                return await call.future
+            except asyncio.CancelledError:
+                call.abandon()
+                raise
+            finally:
+                if call.caused_by is not None:
+                    call.unlink()
 
     def stream_message(
         self,
@@ -172,8 +181,7 @@ class SingleThreadedAgentRuntime(AgentHost):
         if not self._tracer.enabled:
             self._publish(message, topic_id, sender, cancellation_token, message_id, traced=False)
             return
-        attributes = {"messaging.message.type": type(message).__name__}
-        with self._tracer.span("create", self._tracer.destination_of(topic_id), attributes=attributes):
+        with self._create_span(message, topic_id):
             self._publish(message, topic_id, sender, cancellation_token, message_id, traced=True)
 
     def start(self) -> Awaitable[None]:
@@ -237,32 +245,6 @@ class SingleThreadedAgentRuntime(AgentHost):
 
     _process_next = process_next
 
-    async def _call(
-        self,
-        message: Any,
-        recipient: AgentId,
-        sender: AgentId | None,
-        token: CancellationToken | None,
-        message_id: str | None,
-        timeout: float | None,
-        *,
-        traced: bool,
-    ) -> Any:
-        self._check_known(recipient)
-        if self._strict_ids:
-            check_strict_agent_id(recipient)
-        future = asyncio.get_running_loop().create_future()
-        call = Call(message, recipient, sender, token, message_id or self._new_id(), self._dispatcher, future)
-        self._put(call, timeout, traced=traced)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            call.abandon()
-            raise
-        finally:
-            if call.caused_by is not None:
-                call.unlink()
-
     def _open_stream(
         self,
         message: Any,
@@ -272,34 +254,43 @@ class SingleThreadedAgentRuntime(AgentHost):
         message_id: str | None,
         timeout: float | None,
     ) -> StreamCall:
+        if not self._tracer.enabled:
+            return self._accept(StreamCall, message, recipient, sender, token, message_id, timeout)
+        with self._create_span(message, recipient):
+            return self._accept(StreamCall, message, recipient, sender, token, message_id, timeout)
+
+    def _accept(
+        self,
+        kind: type[CallT],
+        message: Any,
+        recipient: AgentId,
+        sender: AgentId | None,
+        token: CancellationToken | None,
+        message_id: str | None,
+        timeout: float | None,
+    ) -> CallT:
         self._check_known(recipient)
         if self._strict_ids:
             check_strict_agent_id(recipient)
         future = asyncio.get_running_loop().create_future()
-        call = StreamCall(message, recipient, sender, token, message_id or self._new_id(), self._dispatcher, future)
-        if not self._tracer.enabled:
-            self._put(call, timeout, traced=False)
-            return call
-        attributes = {"messaging.message.type": type(message).__name__}
-        with self._tracer.span("create", self._tracer.destination_of(recipient), attributes=attributes):
-            self._put(call, timeout, traced=True)
-        return call
-
-    def _put(self, call: Call, timeout: float | None, *, traced: bool) -> None:
-        message = call.message
+        call = kind(message, recipient, sender, token, message_id or self._new_id(), self._dispatcher, future)
         if self._loopback is not None:
             call.message, call.encoded = self._taken(message)
-        if traced:
+        if self._tracer.enabled:
             call.headers = self._tracer.inject()
         if self._events.enabled:
-            self._events.message(
-                MessageKind.DIRECT, DeliveryStage.SEND, message, sender=call.sender, receiver=call.recipient
-            )
+            self._events.message(MessageKind.DIRECT, DeliveryStage.SEND, message, sender=sender, receiver=recipient)
         self._dispatcher.put(call)
-        call.link_token()
+        if token is not None:
+            token.link_future(future)
         limit = self._default_timeout if timeout is None else timeout
         if limit is not None or call.caused_by is not None:
             call.limit(limit)
+        return call
+
+    def _create_span(self, message: Any, destination: AgentId | TopicId) -> AbstractContextManager[Any]:
+        attributes = {"messaging.message.type": type(message).__name__}
+        return self._tracer.span("create", self._tracer.destination_of(destination), attributes=attributes)
 
     def _publish(
         self,

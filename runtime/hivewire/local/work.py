@@ -119,7 +119,7 @@ class Turn(Work):
 class Call(Turn):
     """A direct message and the future of its answer."""
 
-    __slots__ = ("_callers_token", "_timer", "encoded", "future", "headers", "message", "message_id", "sender")
+    __slots__ = ("_timer", "callers_token", "encoded", "future", "headers", "message", "message_id", "sender")
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class Call(Turn):
         self.caused_by = current_work.get()
         if self.caused_by is not None and self.caused_by.finished:
             self.caused_by = None
-        self._callers_token = token
+        self.callers_token = token
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -153,11 +153,6 @@ class Call(Turn):
     @property
     def withdrawn(self) -> bool:
         return self.future.done()
-
-    def link_token(self) -> None:
-        """Let the caller's token cancel the call."""
-        if self._callers_token is not None:
-            self._callers_token.link_future(self.future)
 
     def limit(self, timeout_s: float | None) -> None:
         """Let the call end after so many seconds, and with the turn that makes it. Not needed if there is neither."""
@@ -183,7 +178,7 @@ class Call(Turn):
 
     def sent_context(self) -> MessageContext:
         """Return what an intervention handler learns before the message is delivered: the token is the caller's."""
-        return MessageContext(self.sender, None, True, self._callers_token or self.token, self.message_id)
+        return MessageContext(self.sender, None, True, self.callers_token or self.token, self.message_id)
 
     def answer(self, result: Any) -> None:
         if self._timer is not None:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self, TypeGuard
 
-__all__ = ["MessageStream", "close_stream", "is_stream"]
+__all__ = ["MessageStream", "close_stream", "is_stream", "is_stream_class"]
 
 
 class MessageStream(ABC, AsyncIterator[Any]):
@@ -59,12 +59,12 @@ async def close_stream(chunks: AsyncIterator[Any]) -> None:
 
 def is_stream(answer: object) -> TypeGuard[AsyncIterator[Any]]:
     """Tell whether what a handler answers with is to be iterated over."""
-    return _is_iterator(type(answer))
+    return is_stream_class(type(answer))
 
 
 def _derives_from_iterator(cls: type) -> bool:
     return issubclass(cls, AsyncIterator)
 
 
-# Asked for every answer, and an abstract class takes its time to find out.
-_is_iterator: Callable[[type], bool] = lru_cache(maxsize=1024)(_derives_from_iterator)
+is_stream_class: Callable[[type], bool] = lru_cache(maxsize=1024)(_derives_from_iterator)
+"""Tell the same by the class of an answer. Asked for each one, while an abstract class takes its time to find out."""

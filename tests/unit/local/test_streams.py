@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -68,6 +70,46 @@ async def test_the_handler_is_at_most_16_chunks_ahead() -> None:
                 await asyncio.sleep(0)
             assert agent.yielded <= number + 1 + 16
     await runtime.stop()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    handler_rounds=st.lists(st.integers(0, 20), max_size=60),
+    reader_rounds=st.lists(st.integers(0, 20), min_size=1, max_size=60),
+    taken=st.integers(0, 80),
+)
+def test_however_the_two_pause_chunks_come_in_order_and_the_handler_stays_near(
+    handler_rounds: list[int], reader_rounds: list[int], taken: int
+) -> None:
+    """The reader takes so many chunks and closes the stream then, or reads to the end."""
+
+    class Pausing(Numbers):
+        async def numbers(self, message: Any, ctx: MessageContext) -> AsyncIterator[Any]:
+            try:
+                for number, rounds in enumerate(handler_rounds):
+                    for _ in range(rounds):
+                        await asyncio.sleep(0)
+                    self.yielded += 1
+                    yield number
+            finally:
+                self.ended += 1
+
+    async def run() -> None:
+        runtime, agent = await started(Pausing)
+        read = []
+        async with runtime.stream_message(1, AGENT) as stream:
+            async for number in stream:
+                read.append(number)
+                for _ in range(reader_rounds[number % len(reader_rounds)]):
+                    await asyncio.sleep(0)
+                assert agent.yielded <= len(read) + 16
+                if len(read) == taken:
+                    break
+        assert read == list(range(taken if 0 < taken < len(handler_rounds) else len(handler_rounds)))
+        await runtime.stop_when_idle()
+        assert agent.ended == 1
+
+    asyncio.run(run())
 
 
 async def test_memory_stays_flat_for_a_slow_reader_of_10000_chunks() -> None:
@@ -259,6 +301,18 @@ async def test_send_message_that_is_cancelled_closes_the_generator_too() -> None
     with pytest.raises(TimeoutError):
         await runtime.send_message(1, AGENT, timeout=0.05)
     await until(lambda: agent.ended == 1)
+    await runtime.stop_when_idle()
+
+
+async def test_a_handler_that_never_awaits_ends_at_its_deadline() -> None:
+    class Endless(Numbers):
+        async def numbers(self, message: Any, ctx: MessageContext) -> AsyncIterator[Any]:
+            while True:
+                yield 1
+
+    runtime, _ = await started(Endless)
+    with pytest.raises(TimeoutError):
+        await runtime.send_message(1, AGENT, timeout=0.05)
     await runtime.stop_when_idle()
 
 
