@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         OverloadedError,
         RemoteAgentError,
         RuntimeStateError,
+        ScheduleNotFoundError,
         SerializationError,
         StateConflictError,
         SubscriptionNotFoundError,
@@ -66,6 +67,8 @@ if TYPE_CHECKING:
     from hivewire.model.images import Image
     from hivewire.model.interventions import DefaultInterventionHandler, DropMessage, InterventionHandler
     from hivewire.model.runtime import Agent, AgentRuntime
+    from hivewire.model.schedule_rules import ScheduleRule
+    from hivewire.model.schedules import Schedule, ScheduleHandle
     from hivewire.model.serialization import (
         JSON_DATA_CONTENT_TYPE,
         PROTOBUF_DATA_CONTENT_TYPE,
@@ -147,6 +150,10 @@ __all__ = [
     "RoutedAgent",
     "RpcCall",
     "RuntimeStateError",
+    "Schedule",
+    "ScheduleHandle",
+    "ScheduleNotFoundError",
+    "ScheduleRule",
     "SerializationError",
     "SingleThreadedAgentRuntime",
     "StateConflictError",
@@ -216,6 +223,7 @@ _NAMES = {
         "OverloadedError",
         "RemoteAgentError",
         "RuntimeStateError",
+        "ScheduleNotFoundError",
         "SerializationError",
         "StateConflictError",
         "SubscriptionNotFoundError",
@@ -268,6 +276,11 @@ _NAMES = {
     "hivewire.model.runtime": (
         "Agent",
         "AgentRuntime",
+    ),
+    "hivewire.model.schedule_rules": ("ScheduleRule",),
+    "hivewire.model.schedules": (
+        "Schedule",
+        "ScheduleHandle",
     ),
     "hivewire.model.serialization": (
         "JSON_DATA_CONTENT_TYPE",

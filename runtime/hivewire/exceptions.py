@@ -22,6 +22,7 @@ __all__ = [
     "OverloadedError",
     "RemoteAgentError",
     "RuntimeStateError",
+    "ScheduleNotFoundError",
     "SerializationError",
     "StateConflictError",
     "SubscriptionNotFoundError",
@@ -104,6 +105,10 @@ class UnsupportedFormatError(HivewireError, ValueError):
 
 class SubscriptionNotFoundError(HivewireError, LookupError, ValueError):
     """No subscription has that id."""
+
+
+class ScheduleNotFoundError(HivewireError, LookupError):
+    """No schedule has that id, or it has fired for the last time."""
 
 
 class RuntimeStateError(HivewireError, RuntimeError):

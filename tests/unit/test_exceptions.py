@@ -16,6 +16,7 @@ from hivewire.exceptions import (
     OverloadedError,
     RemoteAgentError,
     RuntimeStateError,
+    ScheduleNotFoundError,
     SerializationError,
     StateConflictError,
     SubscriptionNotFoundError,
@@ -44,6 +45,7 @@ from hivewire.exceptions import (
         (StateConflictError, ()),
         (SubscriptionNotFoundError, (LookupError, ValueError)),
         (RuntimeStateError, (RuntimeError,)),
+        (ScheduleNotFoundError, (LookupError,)),
         (RemoteAgentError, ()),
     ],
 )

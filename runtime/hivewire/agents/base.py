@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Self, TypeVar
 
 from hivewire.agents.registration import (
@@ -17,6 +18,7 @@ from hivewire.model.cancellation import CancellationToken
 from hivewire.model.contexts import AgentInstantiationContext, MessageContext
 from hivewire.model.ids import AgentId, AgentMetadata, AgentType
 from hivewire.model.runtime import Agent, AgentRuntime
+from hivewire.model.schedules import MessageScheduler, ScheduleHandle
 from hivewire.model.serialization import MessageSerializer, try_get_known_serializers_for_type
 from hivewire.model.streams import MessageStream
 from hivewire.model.subscriptions import Subscription, TypeSubscription, class_subscriptions
@@ -193,6 +195,39 @@ class BaseAgent(Agent):
         """Publish a message in this agent's name; the agent itself does not receive it. See `AgentRuntime`."""
         await self.runtime.publish_message(
             message, topic_id, sender=self.id, cancellation_token=cancellation_token, message_id=message_id
+        )
+
+    async def schedule_message(
+        self,
+        message: Any,
+        target: AgentId | TopicId,
+        *,
+        at: datetime | None = None,
+        after: float | timedelta | None = None,
+        every: float | timedelta | None = None,
+        cron: str | None = None,
+        time_zone: str | None = None,
+        id: str | None = None,
+    ) -> ScheduleHandle:
+        """Send or publish a message later in this agent's name, which may be to the agent itself; see
+        `MessageScheduler`.
+
+        Raises:
+            RuntimeError: the runtime keeps no schedules.
+        """
+        runtime = self.runtime
+        if not isinstance(runtime, MessageScheduler):
+            raise RuntimeError(f"{type(runtime).__name__} keeps no schedules: it has no schedule_message")
+        return await runtime.schedule_message(
+            message,
+            target,
+            at=at,
+            after=after,
+            every=every,
+            cron=cron,
+            time_zone=time_zone,
+            id=id,
+            sender=self.id,
         )
 
     async def save_state(self) -> Mapping[str, Any]:

@@ -188,6 +188,15 @@ class Dispatcher:
                 self._pending.notify()
         self.raise_failure()
 
+    async def settle(self) -> None:
+        """Wait until nothing is queued or running, except for the work that this call is part of, or nothing is
+        started any more."""
+        run = self._runs
+        if self._state is State.RUNNING:
+            await self._pending.until_idle(
+                unless=lambda: self._runs != run or self._state is not State.RUNNING or self._failure is not None
+            )
+
     async def stop_when_idle(self) -> None:
         """Wait until nothing is queued or running, except for the work that this call is part of, and stop.
 

@@ -7,6 +7,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
 from typing import Any, TypeVar
@@ -15,16 +16,21 @@ from opentelemetry.trace import TracerProvider
 
 from hivewire.agents.concurrency import Concurrency, checked_concurrency
 from hivewire.agents.hosting import AgentHost
+from hivewire.exceptions import ScheduleNotFoundError
+from hivewire.local.clock import Clock, SystemClock
 from hivewire.local.delivery import Delivery
 from hivewire.local.dispatcher import State
 from hivewire.local.event_log import EventLog
 from hivewire.local.loopback import Loopback
+from hivewire.local.schedules import LocalSchedules
 from hivewire.local.streams import LocalStream, StreamCall
-from hivewire.local.work import Call, Publication
+from hivewire.local.work import Call, Publication, Work
 from hivewire.logging import DeliveryStage, MessageKind
 from hivewire.model.cancellation import CancellationToken
 from hivewire.model.ids import AgentId, check_strict_agent_id
 from hivewire.model.interventions import InterventionChain, InterventionHandler
+from hivewire.model.schedule_rules import ScheduleRule
+from hivewire.model.schedules import Schedule, ScheduleHandle, check_schedule_id
 from hivewire.model.streams import MessageStream
 from hivewire.model.topics import TopicId, check_strict_topic_id
 from hivewire.telemetry.tracing import MessageTracer
@@ -60,6 +66,7 @@ class SingleThreadedAgentRuntime(AgentHost):
     - `serialize_messages` sends every message and answer through its serializer, as between processes;
       `strict_payloads` then makes a message of unknown type an error.
     - `record_payloads` shows messages in events and spans, which otherwise name their types only.
+    - `clock` is what schedules go by; `hivewire.testing.FakeClock` is one that a test moves.
     """
 
     def __init__(
@@ -75,6 +82,7 @@ class SingleThreadedAgentRuntime(AgentHost):
         default_timeout: float | None = None,
         serialize_messages: bool = False,
         record_payloads: bool = False,
+        clock: Clock | None = None,
     ) -> None:
         super().__init__(strict_ids=strict_ids, strict_payloads=strict_payloads, strict_unhandled=strict_unhandled)
         self._default_timeout = default_timeout
@@ -93,6 +101,8 @@ class SingleThreadedAgentRuntime(AgentHost):
             ignore_event_errors=ignore_unhandled_exceptions,
         )
         self._dispatcher = self._delivery.dispatcher
+        self._clock = SystemClock() if clock is None else clock
+        self._schedules = LocalSchedules(self._clock, deliver=self._fire, settled=self._dispatcher.settle)
         self._id_prefix = secrets.token_hex(8)
         self._ids = count(1)
 
@@ -184,6 +194,58 @@ class SingleThreadedAgentRuntime(AgentHost):
         with self._create_span(message, topic_id):
             self._publish(message, topic_id, sender, cancellation_token, message_id, traced=True)
 
+    async def schedule_message(
+        self,
+        message: Any,
+        target: AgentId | TopicId,
+        *,
+        at: datetime | None = None,
+        after: float | timedelta | None = None,
+        every: float | timedelta | None = None,
+        cron: str | None = None,
+        time_zone: str | None = None,
+        id: str | None = None,
+        sender: AgentId | None = None,
+    ) -> ScheduleHandle:
+        """Send a message to one agent, or publish it to a topic, at a time or again and again; see `MessageScheduler`.
+
+        What falls due while the runtime is not started waits in the queue, once for each schedule. Closing the runtime
+        ends its schedules.
+
+        Raises:
+            ValueError: not exactly one rule, or one that can't be followed.
+            SerializationError: messages are serialized, and this one cannot be.
+        """
+        rule = ScheduleRule.of(at=at, after=after, every=every, cron=cron, time_zone=time_zone)
+        check_schedule_id(id)
+        if self._strict_ids:
+            check_strict_agent_id(target) if isinstance(target, AgentId) else check_strict_topic_id(target)
+        schedule = Schedule(
+            id=self._new_id() if id is None else id,
+            target=target,
+            message_type=type(message).__name__,
+            rule=rule,
+            next_at=rule.first(self._clock.now()),
+            sender=sender,
+        )
+        kept = message if self._loopback is None else self._loopback.copy(message)
+        return ScheduleHandle(self._schedules.add(schedule, kept), self._schedules.cancel)
+
+    async def list_schedules(self) -> list[Schedule]:
+        """Return the schedules that wait to fire, by their next time."""
+        return self._schedules.all()
+
+    async def get_schedule(self, id: str) -> ScheduleHandle:
+        """Find a schedule.
+
+        Raises:
+            ScheduleNotFoundError: there is none of that id, or it has fired for the last time.
+        """
+        schedule = self._schedules.get(id)
+        if schedule is None:
+            raise ScheduleNotFoundError(f"There is no schedule {id!r}, or it has fired for the last time")
+        return ScheduleHandle(schedule, self._schedules.cancel)
+
     def start(self) -> Awaitable[None]:
         """Start delivering messages, those that wait already first. May be awaited, and need not be.
 
@@ -192,6 +254,7 @@ class SingleThreadedAgentRuntime(AgentHost):
         """
         self._tracer.refresh()
         self._dispatcher.start()
+        self._schedules.resume()
         return _DONE
 
     async def stop(self) -> None:
@@ -206,7 +269,7 @@ class SingleThreadedAgentRuntime(AgentHost):
         await self._dispatcher.stop()
 
     async def stop_when_idle(self) -> None:
-        """Wait until no message waits and no handler runs, then stop.
+        """Wait until no message waits and no handler runs, then stop. Schedules that are not due don't count.
 
         Raises:
             RuntimeStateError: it is not started.
@@ -222,10 +285,12 @@ class SingleThreadedAgentRuntime(AgentHost):
         await self._dispatcher.stop_when(condition, _POLL_PERIOD_S)
 
     async def close(self) -> None:
-        """Stop if started, refuse messages that wait, and close every agent in memory. May be called again.
+        """Stop if started, refuse messages that wait, forget the schedules, and close every agent in memory. May be
+        called again.
 
         An agent that fails to close is logged, and the others are closed all the same.
         """
+        self._schedules.close()
         try:
             if self._dispatcher.state is not State.STOPPED:
                 await self._dispatcher.stop()
@@ -292,6 +357,18 @@ class SingleThreadedAgentRuntime(AgentHost):
         attributes = {"messaging.message.type": type(message).__name__}
         return self._tracer.span("create", self._tracer.destination_of(destination), attributes=attributes)
 
+    def _fire(self, schedule: Schedule, message: Any) -> Work | None:
+        """Put the message of a schedule that is due into the queue."""
+        target, message_id = schedule.target, schedule.firing_id
+        if isinstance(target, TopicId):
+            return self._publish(message, target, schedule.sender, None, message_id, traced=False)
+        self._check_known(target)
+        future = asyncio.get_running_loop().create_future()
+        future.add_done_callback(partial(_log_outcome, schedule))
+        call = Call(message, target, schedule.sender, None, message_id, self._dispatcher, future)
+        self._put(call, None, traced=False)
+        return call
+
     def _publish(
         self,
         message: Any,
@@ -301,7 +378,7 @@ class SingleThreadedAgentRuntime(AgentHost):
         message_id: str | None,
         *,
         traced: bool,
-    ) -> None:
+    ) -> Publication | None:
         if self._strict_ids:
             check_strict_topic_id(topic_id)
         if token is not None and token.is_cancelled:
@@ -316,8 +393,9 @@ class SingleThreadedAgentRuntime(AgentHost):
         if self._dispatcher.state is State.STOPPING:
             # As for a message published a moment earlier: a handler that finishes must not fail because of it.
             _logger.warning("Dropped %s: the runtime is stopping", publication)
-            return
+            return None
         self._dispatcher.put(publication)
+        return publication
 
     def _taken(self, message: Any) -> tuple[Any, Any]:
         """Take a message over from its sender, who may change it afterwards: return a message and its encoding."""
@@ -328,6 +406,12 @@ class SingleThreadedAgentRuntime(AgentHost):
 
     def _new_id(self) -> str:
         return f"{self._id_prefix}-{next(self._ids):x}"
+
+
+def _log_outcome(schedule: Schedule, future: asyncio.Future[Any]) -> None:
+    # Nobody waits for it, so the log is the only place where its end can show.
+    if not future.cancelled() and (error := future.exception()) is not None:
+        _logger.error("%s failed on schedule %s", schedule.target, schedule.id, exc_info=error)
 
 
 class _Done:

@@ -59,7 +59,8 @@ that it was not executed: the receiver doesn't own the shard, or has no room.
 class EventEnvelope:
     """An event and what travels with it.
 
-    `type_name` is empty for an event of a producer that doesn't name the type of its data.
+    `type_name` is empty for an event of a producer that doesn't name the type of its data. `direct`: in the inbox of an
+    agent it is a message to that agent alone, who sees no topic.
     """
 
     topic: TopicId
@@ -69,6 +70,7 @@ class EventEnvelope:
     content_type: str = DEFAULT_CONTENT_TYPE
     payload: bytes
     trace: Mapping[str, str] = field(default_factory=dict)
+    direct: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,7 +121,7 @@ def encode_event(envelope: EventEnvelope) -> tuple[dict[str, str], bytes]:
         "ce-id": quoted(envelope.message_id),
         "ce-type": quoted(topic.type),
         "ce-source": quoted(topic.source),
-        "ce-agmsgkind": "publish",
+        "ce-agmsgkind": _DIRECT if envelope.direct else "publish",
         "content-type": envelope.content_type,
     }
     if envelope.type_name:
@@ -156,6 +158,7 @@ def decode_event(headers: Mapping[str, str] | None, payload: bytes) -> EventEnve
         content_type=event.content_type,
         payload=event.data,
         trace=event.trace,
+        direct=attributes.get("ce-agmsgkind") == _DIRECT,
     )
 
 
@@ -286,6 +289,7 @@ def call_id_of(reply_subject: str) -> str:
 
 _is_count = re.compile(r"[0-9]{1,15}").fullmatch
 _is_content_type = re.compile(r"[!-~](?:[ -~]*[!-~])?").fullmatch
+_DIRECT: Final = "rpc_request"
 _CALL_OPERATIONS: Final = frozenset(get_args(CallOperation))
 _REPLY_STATUSES: Final = frozenset(get_args(ReplyStatus))
 

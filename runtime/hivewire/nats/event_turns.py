@@ -58,13 +58,14 @@ _LAST_PAUSE_S = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncomingEvent:
-    """An event for one agent. `key` is the token of the agent's key. `refused` tells why it can't be handled by this
-    version of Hivewire."""
+    """An event for one agent. `key` is the token of the agent's key. `direct`: the agent sees no topic. `refused` tells
+    why it can't be handled by this version of Hivewire."""
 
     agent: AgentId
     key: str
     envelope: EventEnvelope
     message: StreamMessage
+    direct: bool = False
     refused: UnsupportedFormatError | None = None
 
 
@@ -107,7 +108,9 @@ class EventTurns:
             envelope, refused = self._decoded(message)
             if envelope is None:
                 return None
+            direct = False
             if message.subject.startswith(self._inbox_prefix):
+                direct = envelope.direct
                 address = self._subjects.parse_inbox(message.subject)
                 if address.type_token != type_token(agent_type):
                     return None
@@ -127,9 +130,9 @@ class EventTurns:
         except (EnvelopeError, ValueError) as error:
             log.error("message %d on %s is not an event: %s", message.sequence, message.subject, error)
             return None
-        if envelope.sender == agent:
+        if envelope.sender == agent and not direct:
             return None
-        return IncomingEvent(agent=agent, key=key, envelope=envelope, message=message, refused=refused)
+        return IncomingEvent(agent=agent, key=key, envelope=envelope, message=message, direct=direct, refused=refused)
 
     def _decoded(self, message: StreamMessage) -> tuple[EventEnvelope | None, UnsupportedFormatError | None]:
         """Decode a message, once for all the types that share its reader."""
@@ -151,7 +154,7 @@ class EventTurns:
             payload=envelope.payload,
             message_id=envelope.message_id,
             sender=envelope.sender,
-            topic=envelope.topic,
+            topic=None if event.direct else envelope.topic,
             trace=envelope.trace,
             time_limit_s=getattr(cls, "event_timeout", EVENT_TIMEOUT_S),
             sequence=sequence,

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -20,6 +21,7 @@ from hivewire.exceptions import (
     AgentNotFoundError,
     NotAccessibleError,
     RuntimeStateError,
+    ScheduleNotFoundError,
 )
 from hivewire.logging import EVENT_LOGGER_NAME
 from hivewire.model.cancellation import CancellationToken
@@ -27,6 +29,8 @@ from hivewire.model.contexts import MessageHandlerContext
 from hivewire.model.ids import AgentId, AgentMetadata, AgentType, check_strict_agent_id
 from hivewire.model.interventions import InterventionChain
 from hivewire.model.runtime import Agent
+from hivewire.model.schedule_rules import ScheduleRule
+from hivewire.model.schedules import Schedule, ScheduleHandle, check_schedule_id
 from hivewire.model.serialization import MessageSerializer
 from hivewire.model.streams import MessageStream
 from hivewire.model.subscriptions import Subscription
@@ -42,6 +46,7 @@ from hivewire.nats.provisioner import provision, provision_stateless
 from hivewire.nats.readiness import Readiness
 from hivewire.nats.registry import Registry
 from hivewire.nats.retention import checked_retention
+from hivewire.nats.schedules import Scheduling
 from hivewire.nats.serving import Serving
 from hivewire.nats.state_records import decode_state, encode_state
 from hivewire.nats.stream_watch import StreamWatch
@@ -102,6 +107,7 @@ class NatsAgentRuntime(AgentHost):
         self._registry: Registry
         self._calls: Calls
         self._outgoing: Outgoing
+        self._scheduling: Scheduling
         self._serving: Serving
 
     def __repr__(self) -> str:
@@ -166,6 +172,14 @@ class NatsAgentRuntime(AgentHost):
                 self._interventions,
                 self._tracer,
                 self._options,
+            )
+            self._scheduling = Scheduling(
+                self._broker,
+                self._subjects,
+                self._serializers,
+                self._interventions,
+                self._tracer,
+                timeout=self._options.publish_timeout,
             )
             self._serving = Serving(
                 self._broker,
@@ -392,6 +406,73 @@ class NatsAgentRuntime(AgentHost):
             await self._outgoing.publish(
                 message, topic_id, sender=sender, cancellation_token=cancellation_token, message_id=message_id
             )
+
+    async def schedule_message(
+        self,
+        message: Any,
+        target: AgentId | TopicId,
+        *,
+        at: datetime | None = None,
+        after: float | timedelta | None = None,
+        every: float | timedelta | None = None,
+        cron: str | None = None,
+        time_zone: str | None = None,
+        id: str | None = None,
+        sender: AgentId | None = None,
+    ) -> ScheduleHandle:
+        """Send a message to one agent, or publish it to a topic, at a time or again and again; see `MessageScheduler`.
+
+        Returns when the broker has stored it; it then outlives this process. Times are by the broker's clock. What a
+        turn schedules is scheduled once, also when the turn is run again within two minutes.
+
+        Raises:
+            ValueError: not exactly one rule, or one that can't be followed.
+            SerializationError: the message can't be encoded.
+            MessageDroppedException: an intervention handler dropped it.
+            MessageTooLargeError: it exceeds the broker's limit.
+            BrokerUnavailableError: it was not stored within `publish_timeout`; whether it is stored is unknown.
+            RuntimeStateError: not connected.
+        """
+        rule = ScheduleRule.of(at=at, after=after, every=every, cron=cron, time_zone=time_zone)
+        check_schedule_id(id)
+        await self._ready()
+        if self._options.strict_ids:
+            check_strict_agent_id(target) if isinstance(target, AgentId) else check_strict_topic_id(target)
+        with self._span_of(message, target):
+            schedule = await self._scheduling.schedule(message, target, rule, schedule_id=id, sender=sender)
+        return ScheduleHandle(schedule, self._cancel_schedule)
+
+    async def list_schedules(self) -> list[Schedule]:
+        """Return the schedules of the namespace that wait to fire, whoever made them, by their next time.
+
+        Raises:
+            BrokerUnavailableError: nobody answered in time.
+            RuntimeStateError: not connected.
+        """
+        await self._ready()
+        records, unreadable = await self._scheduling.store.all()
+        for problem in unreadable:
+            log.error("a schedule can't be read: %s", problem)
+        return [record.schedule for record in records]
+
+    async def get_schedule(self, id: str) -> ScheduleHandle:
+        """Find a schedule, whoever made it.
+
+        Raises:
+            ScheduleNotFoundError: there is none of that id, or it has fired for the last time.
+            SerializationError, UnsupportedFormatError: it can't be read.
+            BrokerUnavailableError: nobody answered in time.
+            RuntimeStateError: not connected.
+        """
+        await self._ready()
+        record = await self._scheduling.store.get(id)
+        if record is None:
+            raise ScheduleNotFoundError(f"There is no schedule {id!r}, or it has fired for the last time")
+        return ScheduleHandle(record.schedule, self._cancel_schedule)
+
+    async def _cancel_schedule(self, id: str) -> bool:
+        await self._ready()
+        return await self._scheduling.store.cancel(id)
 
     # Agents
 

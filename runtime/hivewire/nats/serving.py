@@ -15,6 +15,7 @@ from hivewire.nats.broker import Broker
 from hivewire.nats.buckets import Bucket
 from hivewire.nats.event_stream import EventStream
 from hivewire.nats.event_turns import EventTurns
+from hivewire.nats.forwarder import Forwarder
 from hivewire.nats.incoming import IncomingCalls
 from hivewire.nats.janitor import Janitor
 from hivewire.nats.options import RuntimeOptions
@@ -22,6 +23,7 @@ from hivewire.nats.outbox import Outbox
 from hivewire.nats.owned_shard import ShardServices
 from hivewire.nats.registry import Registry, TypeShape
 from hivewire.nats.residency import Residency
+from hivewire.nats.server_clock import ServerClock
 from hivewire.nats.session import SessionKeeper
 from hivewire.nats.shard_readers import ShardReaders
 from hivewire.nats.shard_scope import ShardScope
@@ -139,6 +141,15 @@ class Serving:
             broker, subjects, stream, retention_s=options.event_retention, is_alive=self._shards.is_alive
         )
 
+        self._forwarder = Forwarder(
+            broker,
+            subjects,
+            registry,
+            ServerClock(broker, subjects.schedules_stream),
+            tasks,
+            instance=options.instance_id,
+        )
+
     async def open(self) -> None:
         """Begin the session and the background work.
 
@@ -154,6 +165,7 @@ class Serving:
         self._tasks.start(self._passivate_idle(), name="hivewire: passivation")
         self._tasks.start(self._shards.run(), name="hivewire: shards")
         self._tasks.start(self._janitor.run(lambda: self._shards.leads), name="hivewire: janitor")
+        self._forwarder.start()
 
     async def serve(self, shapes: dict[str, TypeShape]) -> None:
         """Serve types; returns when this process has its share of them and takes messages."""
@@ -225,7 +237,9 @@ class Serving:
             await self._keeper.announce(types=tuple(self._types), state="draining", timeout=_ANNOUNCE_TIMEOUT_S)
         except BrokerUnavailableError as error:
             log.warning("draining without telling the others: %s", error)
-        await asyncio.gather(self._shards.release_all(), *(each.stop() for each in self._stateless.values()))
+        await asyncio.gather(
+            self._shards.release_all(), self._forwarder.stop(), *(each.stop() for each in self._stateless.values())
+        )
         try:
             async with asyncio.timeout(timeout):
                 await self.turns.idle.wait()

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from hivewire.nats.subjects import Subjects
 from hivewire.nats.topic_filters import TopicFilter, minimal_tails
 
-PLAN_VERSION: Final = 1
+PLAN_VERSION: Final = 2
 """Raised with every change of what `plan` asks for."""
 
 PLAN_KEY: Final = "hivewire.plan"
@@ -25,6 +25,9 @@ MAX_CONSUMERS: Final = 100_000
 """The broker's own limit is 1000 for a stream, and every shard that lags has a reader of its own."""
 
 ACK_WAIT_S: Final = 30
+FORWARD_ACK_WAIT_S: Final = 5
+"""Forwarding takes milliseconds, and what a process took with it when it died should not be late for long."""
+
 CHUNK_AGE_S: Final = 3_600
 LEASE_MARKER_S: Final = 60
 
@@ -142,7 +145,7 @@ def plan(
         ),
         bucket_stream(subjects.positions_bucket),
     ]
-    consumers = [(subjects.schedules_stream, _consumer(subjects.forward_consumer, [subjects.dues], deliver="all"))]
+    consumers = [(subjects.schedules_stream, _forward_consumer(subjects))]
     for each in stateless:
         filters = stateless_filters(subjects, each.agent_type, each.filters)
         name = subjects.consumer_of(each.agent_type)
@@ -213,6 +216,11 @@ def _consumer(name: str, filters: Sequence[str], *, deliver: Literal["all", "new
         "filter_subjects": filters,
         **_METADATA,
     }
+
+
+def _forward_consumer(subjects: Subjects) -> Config:
+    consumer = _consumer(subjects.forward_consumer, [subjects.dues], deliver="all")
+    return {**consumer, "ack_wait": FORWARD_ACK_WAIT_S * _SECOND_NS}
 
 
 def _change(
