@@ -351,3 +351,30 @@ def dead_rm(
 
     wanted = filtered(agent_type=agent_type, key=key, since=since, error=error)
     rm(selected(agent, sequence, wanted, everything=everything), broker=broker, namespace=namespace, credentials=creds)
+
+
+schedules = typer.Typer(no_args_is_help=True, help="Look at the messages that wait for their time, and cancel them.")
+app.add_typer(schedules, name="schedules")
+
+
+@schedules.command(name="ls")
+def schedules_ls(
+    json: Json = False, broker: Broker = "", namespace: Namespace = "default", creds: Credentials = ""
+) -> None:
+    """Show what is scheduled, by its next time."""
+    from hivewire.cli.schedules import ls
+
+    ls(json_lines=json, broker=broker, namespace=namespace, credentials=creds)
+
+
+@schedules.command(name="rm")
+def schedules_rm(
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The schedules, as `ls` shows them.")],
+    broker: Broker = "",
+    namespace: Namespace = "default",
+    creds: Credentials = "",
+) -> None:
+    """Cancel schedules: they fire no more."""
+    from hivewire.cli.schedules import rm
+
+    rm(ids, broker=broker, namespace=namespace, credentials=creds)

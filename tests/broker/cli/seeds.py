@@ -1,12 +1,14 @@
-"""States and dead letters as agents leave them behind."""
+"""States, dead letters and schedules as agents leave them behind."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 from hivewire.model.ids import AgentId
+from hivewire.model.schedule_rules import ScheduleRule
 from hivewire.model.serializer_registry import SerializerRegistry
 from hivewire.model.topics import TopicId
 from hivewire.nats.broker import Broker, Stored
@@ -14,6 +16,7 @@ from hivewire.nats.buckets import Bucket
 from hivewire.nats.dead_letters import DeadLetter, store_dead_letter
 from hivewire.nats.envelope import EventEnvelope, encode_event
 from hivewire.nats.provisioner import provision
+from hivewire.nats.schedule_records import ScheduleRecord
 from hivewire.nats.state_records import StateRecord, encode_state
 from hivewire.nats.stored_messages import StoredMessage, messages_of
 from hivewire.nats.subjects import Subjects
@@ -54,6 +57,26 @@ class Seeds:
 
         async def write(broker: Broker, subjects: Subjects) -> Stored:
             return await broker.store(subjects.dead(*_parts(agent), sequence), b"x", headers=headers)
+
+        self.run(write)
+
+    def schedule(
+        self, schedule_id: str, target: str | TopicId, rule: ScheduleRule, due: datetime, *, sender: str | None = None
+    ) -> None:
+        """Let a schedule wait, whatever its rule says, until a time."""
+        to = AgentId.from_str(target) if isinstance(target, str) else target
+        event = EventEnvelope(
+            topic=to if isinstance(to, TopicId) else TopicId(to.type, to.key),
+            message_id=schedule_id,
+            sender=None if sender is None else AgentId.from_str(sender),
+            type_name="Greet",
+            payload=b'{"name":"Ada"}',
+            direct=isinstance(to, AgentId),
+        )
+        record = ScheduleRecord.of(schedule_id, to, rule, due, event)
+
+        async def write(broker: Broker, subjects: Subjects) -> Stored:
+            return await broker.store(subjects.schedule(schedule_id), record.payload, headers=record.timer(subjects))
 
         self.run(write)
 

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ import pytest
 from broker.cli.seeds import Seeds, letter
 from documents import ROOT, run_page
 from hivewire.cli.app import run
+from hivewire.model.schedule_rules import ScheduleRule
 
 PAGE = ROOT / "docs" / "cli.md"
 COMMANDS = ["demo", "dev", "run", "send", "publish", "ps", "tail", "state get", "state ls", "state rm", "dead ls"]
-COMMANDS += ["dead show", "dead replay", "dead rm"]
+COMMANDS += ["dead show", "dead replay", "dead rm", "schedules ls", "schedules rm"]
 
 
 @dataclass
@@ -32,7 +34,7 @@ async def test_the_examples_run_and_print_what_they_say(
 
 def test_every_command_has_a_part() -> None:
     parts = re.findall(r"^## (\w+)$", PAGE.read_text(), re.MULTILINE)
-    assert parts == ["demo", "dev", "run", "send", "publish", "ps", "tail", "state", "dead"]
+    assert parts == ["demo", "dev", "run", "send", "publish", "ps", "tail", "state", "dead", "schedules"]
 
 
 def test_every_option_is_described(capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,3 +50,5 @@ def _seed(seeds: Seeds) -> None:
     """Leave behind what the page looks at: no agent of it keeps a state or gives up a message."""
     seeds.state("counter/ada", {"count": 3, "last": Greet("Ada")}, last=21)
     seeds.dead(letter("greeter/ada", 17), letter("greeter/bob", 18))
+    at = datetime(2030, 3, 1, 9, tzinfo=UTC)
+    seeds.schedule("report", "greeter/ada", ScheduleRule.of(cron="0 9 * * *", time_zone="Europe/Berlin"), at)
