@@ -49,6 +49,7 @@ _UNKNOWN_TYPE_PAUSE_S: Final = 2.0
 _PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 15.0
 _TAKEN: Final = (10071, 10164)
+_LATER: Final = b"-NAK "
 
 
 class Forwarder:
@@ -72,7 +73,7 @@ class Forwarder:
         self._instance = instance
         self._stream = subjects.schedules_stream
         self._unfinished: set[asyncio.Task[None]] = set()
-        self._may_purge = False
+        self._done: dict[str, int] = {}
         self._reader = StreamReader(
             broker,
             self._stream,
@@ -128,7 +129,9 @@ class Forwarder:
             await self._broker.publish(message.reply, answer)
         except BrokerUnavailableError as error:
             log.warning("a firing on %s is not acknowledged and comes again: %s", message.subject, error)
-        self._may_purge = True
+        else:
+            if not answer.startswith(_LATER):
+                self._done[message.subject] = message.sequence
 
     async def _outcome(self, message: StreamMessage) -> bytes:
         """Forward a firing and return its acknowledgement."""
@@ -191,20 +194,31 @@ class Forwarder:
         await store_dead_letter(self._broker, self._subjects, letter)
 
     async def _purge(self) -> None:
-        """Remove the firings that are forwarded, and only those: others lie before and after them."""
+        """Remove the firings that are done with, and only those: others lie before and after them."""
         while True:
             await asyncio.sleep(PURGE_EVERY_S)
-            if not self._may_purge:
-                continue
+            done, self._done = self._done, {}
             try:
-                info = await self._broker.api(f"CONSUMER.INFO.{self._stream}.{self._subjects.forward_consumer}")
-                self._may_purge = int(info["num_ack_pending"]) > 0
-                # Up to the floor everything is acknowledged; the filter leaves the timers among it alone.
-                body = {"filter": self._subjects.dues, "seq": int(info["ack_floor"]["stream_seq"]) + 1}
-                await self._broker.api(f"STREAM.PURGE.{self._stream}", body)
+                if done:
+                    await self._remove(done)
             except (BrokerUnavailableError, JetStreamError) as error:
                 log.warning("forwarded firings are removed later: %s", error)
+                self._done = {**done, **self._done}
+
+    async def _remove(self, done: dict[str, int]) -> None:
+        info = await self._broker.api(f"CONSUMER.INFO.{self._stream}.{self._subjects.forward_consumer}")
+        floor = int(info["ack_floor"]["stream_seq"])
+        if floor > 0:
+            # Up to the floor all firings are done with; the filter leaves the timers among them alone.
+            await self._remove_up_to(floor, self._subjects.dues)
+        for subject, sequence in done.items():
+            # One that can't be forwarded may hold the floor back for long.
+            if sequence > floor:
+                await self._remove_up_to(sequence, subject)
+
+    async def _remove_up_to(self, sequence: int, subject: str) -> None:
+        await self._broker.api(f"STREAM.PURGE.{self._stream}", {"filter": subject, "seq": sequence + 1})
 
 
 def _again_after(seconds: float) -> bytes:
-    return b"-NAK " + json.dumps({"delay": int(seconds * 1_000_000_000)}).encode()
+    return _LATER + json.dumps({"delay": int(seconds * 1_000_000_000)}).encode()
