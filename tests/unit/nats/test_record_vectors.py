@@ -6,6 +6,7 @@ import builtins
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ import hivewire.exceptions
 from hivewire.model.ids import AgentId
 from hivewire.model.interventions import DropMessage
 from hivewire.model.remote_errors import decode_error, encode_error
+from hivewire.model.schedule_rules import ScheduleRule, utc_text
 from hivewire.model.serializer_registry import SerializerRegistry
+from hivewire.model.topics import TopicId
 from hivewire.nats.assignment import assign
 from hivewire.nats.dead_letters import DeadLetter
+from hivewire.nats.envelope import EventEnvelope
 from hivewire.nats.positions import (
     ParkedKey,
     Position,
@@ -29,6 +33,7 @@ from hivewire.nats.positions import (
     Suspect,
 )
 from hivewire.nats.registry import Beginning, TypeRecord, TypeShape
+from hivewire.nats.schedule_records import ScheduleRecord
 from hivewire.nats.session import SessionRecord
 from hivewire.nats.state_records import StateRecord, decode_state, encode_state
 from hivewire.nats.subjects import Subjects, type_token
@@ -274,3 +279,34 @@ def exception_class(path: str) -> type[BaseException]:
     cls = getattr(builtins if module == "builtins" else hivewire.exceptions, name)
     assert isinstance(cls, type) and issubclass(cls, BaseException)
     return cls
+
+
+@pytest.mark.parametrize(("given", "expected"), vectors("records", "schedule"))
+def test_a_schedule_is_stored_and_fires_as_the_protocol_says(given: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert _stored_and_fired(given["schedule"]) == expected
+
+
+def _stored_and_fired(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a timer, its firing when that has a sequence, and the timer that is set when it is a certain time."""
+    topic = given.get("topic")
+    target = AgentId.from_str(given["agent"]) if topic is None else TopicId(topic["type"], topic["source"])
+    event = EventEnvelope(
+        topic=TopicId(target.type, target.key) if isinstance(target, AgentId) else target,
+        message_id=given["id"],
+        sender=None if given["sender"] is None else AgentId.from_str(given["sender"]),
+        type_name=given["type"],
+        payload=b"{}",
+        direct=isinstance(target, AgentId),
+    )
+    due = datetime.fromisoformat(given["due"])
+    record = ScheduleRecord.of(given["id"], target, ScheduleRule.from_json(given["rule"]), due, event)
+    timer = record.timer(SUBJECTS)
+    assert ScheduleRecord.decode(timer, b"{}") == record
+    subject, headers = record.firing(SUBJECTS, given["sequence"])
+    following = record.next(datetime.fromisoformat(given["now"]))
+    return {
+        "subject": SUBJECTS.schedule(record.id),
+        "timer": timer,
+        "forwarded": {"subject": subject, "headers": headers},
+        "next": None if following is None else utc_text(following.due),
+    }
