@@ -362,11 +362,8 @@ class SingleThreadedAgentRuntime(AgentHost):
         target, message_id = schedule.target, schedule.firing_id
         if isinstance(target, TopicId):
             return self._publish(message, target, schedule.sender, None, message_id, traced=False)
-        self._check_known(target)
-        future = asyncio.get_running_loop().create_future()
-        future.add_done_callback(partial(_log_outcome, schedule))
-        call = Call(message, target, schedule.sender, None, message_id, self._dispatcher, future)
-        self._put(call, None, traced=False)
+        call = self._accept(Call, message, target, schedule.sender, None, message_id, None)
+        call.future.add_done_callback(partial(_log_outcome, schedule))
         return call
 
     def _publish(
