@@ -7,7 +7,7 @@ import pytest
 
 from contract.support import Gate, Inbox, MakeRuntime, Runtime, Scripted, Settle, echo, serve, until
 from contract.trees import Tree
-from hivewire import AgentId, CancellationToken, MessageContext, TopicId
+from hivewire import AgentId, CancellationToken, DeadlineExceededError, MessageContext, TopicId
 from hivewire.model import grace
 
 AGENT = AgentId("agent", "k")
@@ -406,6 +406,40 @@ class TestDownTheTree:
         assert await runtime.send_message("x", AgentId("caller", "c")) == "cancelled"
         await until(lambda: watcher.seen == 1)
         await settle(runtime)
+
+    @pytest.mark.parametrize("how", ["token", "deadline"])
+    async def test_the_next_call_tells_a_handler_that_did_not_look(
+        self, runtime: Runtime, settle: Settle, how: str
+    ) -> None:
+        goes_on = asyncio.Event()
+        contexts, errors, token = [], [], CancellationToken()
+
+        async def handle(agent: Scripted, message: Any, ctx: MessageContext) -> None:
+            contexts.append(ctx)
+            await goes_on.wait()
+            try:
+                await agent.send_message("more work", AgentId("below", "b"))
+            except (asyncio.CancelledError, TimeoutError) as error:
+                errors.append(type(error))
+                await agent.send_message("tidy", AgentId("below", "b"))
+                raise
+
+        inbox = await serve(runtime, "below")
+        await serve(runtime, "agent", handle)
+        timeout = 0.3 if how == "deadline" else None
+        call = asyncio.create_task(runtime.send_message("x", AGENT, cancellation_token=token, timeout=timeout))
+        await until(lambda: bool(contexts))
+        if how == "token":
+            token.cancel()
+        with pytest.raises((asyncio.CancelledError, TimeoutError)):
+            await call
+        # To ask the token would be to look.
+        await until(lambda: contexts[0].cancellation_token._cancelled)
+        goes_on.set()
+        await until(lambda: inbox.messages == ["tidy"])
+        await settle(runtime)
+
+        assert errors == [asyncio.CancelledError if how == "token" else DeadlineExceededError]
 
     async def test_a_handler_may_tidy_up_with_calls(self, runtime: Runtime, settle: Settle) -> None:
         watcher = Watcher()

@@ -145,6 +145,7 @@ class Delivery:
                     await asyncio.sleep(0)
                 if turn.withdrawn:
                     # So that what the generator does at its end sees that it is to end.
+                    turn.token._noticed = True
                     turn.abandon()
                     break
         finally:

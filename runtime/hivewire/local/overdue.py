@@ -38,6 +38,7 @@ class OverdueTurns:
         )
         # It may tidy up once more.
         self._give_grace_time(turn, self._leave)
+        turn.token._noticed = True
         if turn.task is not None:
             turn.task.cancel()
 

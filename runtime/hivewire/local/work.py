@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
@@ -119,7 +120,18 @@ class Turn(Work):
 class Call(Turn):
     """A direct message and the future of its answer."""
 
-    __slots__ = ("_timer", "callers_token", "encoded", "future", "headers", "message", "message_id", "sender")
+    __slots__ = (
+        "_timed",
+        "_timer",
+        "callers_token",
+        "deadline",
+        "encoded",
+        "future",
+        "headers",
+        "message",
+        "message_id",
+        "sender",
+    )
 
     def __init__(
         self,
@@ -146,6 +158,9 @@ class Call(Turn):
             self.caused_by = None
         self.callers_token = token
         self._timer: asyncio.TimerHandle | None = None
+        # The deadline on the loop's clock, and the timeout and the call that it comes from.
+        self.deadline = math.inf
+        self._timed: tuple[float, Call] | None = None
 
     def __repr__(self) -> str:
         return f"{type(self.message).__name__} for {self.recipient}"
@@ -157,11 +172,17 @@ class Call(Turn):
     def limit(self, timeout_s: float | None) -> None:
         """Let the call end after so many seconds, and with the turn that makes it. Not needed if there is neither."""
         above = self.caused_by if isinstance(self.caused_by, Turn) else None
-        if above is not None and above.token.is_cancelled:
+        if above is not None and above.token._noticed:
             self._limit_cleaning_up(above, timeout_s)
             return
+        loop = self.future.get_loop()
         if timeout_s is not None:
-            self._timer = self.future.get_loop().call_later(timeout_s, self._expire, f"timeout of {timeout_s:g} s")
+            self.deadline, self._timed = loop.time() + timeout_s, (timeout_s, self)
+        if isinstance(above, Call) and above.deadline < self.deadline:
+            # It also holds for a task that its handler leaves behind.
+            self.deadline, self._timed = above.deadline, above._timed
+        if self.deadline != math.inf:
+            self._timer = loop.call_at(self.deadline, self._expire)
         if above is not None:
             above.token._link(self, self._end_with_caller)
 
@@ -205,13 +226,21 @@ class Call(Turn):
         """Limit a call that a turn makes after it was cancelled, to tidy up, to what is left of its grace time."""
         loop = self.future.get_loop()
         left_s = grace.GRACE_S if above.ends_at is None else max(above.ends_at - loop.time(), 0.0)
-        which = f"grace time of {grace.GRACE_S:g} s of {above.recipient}, which was cancelled,"
         if timeout_s is not None and timeout_s < left_s:
-            left_s, which = timeout_s, f"timeout of {timeout_s:g} s"
-        self._timer = loop.call_later(left_s, self._expire, which)
+            left_s, self._timed = timeout_s, (timeout_s, self)
+        self.deadline = loop.time() + left_s
+        self._timer = loop.call_at(self.deadline, self._expire)
 
-    def _expire(self, which: str) -> None:
-        self._end_at(f"{which} for a call to {self.recipient}", "it")
+    def _expire(self) -> None:
+        if self._timed is None:
+            by, which = None, f"grace time of {grace.GRACE_S:g} s after a cancelled message"
+        else:
+            timeout_s, by = self._timed
+            which = f"timeout of {timeout_s:g} s for a call to {by.recipient}"
+            if by is not self and isinstance(self.caused_by, Turn):
+                # Its turn expires at the same moment, be it just after this.
+                self.caused_by.token._noticed = True
+        self._end_at(which, "it" if by is self else f"the call to {self.recipient} that was made within it")
 
     def _end_with_caller(self) -> None:
         call_on(self.future.get_loop(), self._follow_caller)
@@ -221,6 +250,7 @@ class Call(Turn):
         if not isinstance(above, Turn) or above.finished or self.future.done():
             # A task that its handler left behind goes on by itself.
             return
+        above.token._noticed = True
         if above.expiry is None:
             # Whoever awaits the future abandons the call then.
             self.future.cancel()

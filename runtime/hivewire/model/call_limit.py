@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Final
 
+from hivewire.model import grace
 from hivewire.model.cancellation import CancellationToken
 from hivewire.model.contexts import TurnContext
 
-__all__ = ["GRACE_S", "CallLimit", "limit_of"]
-
-GRACE_S: Final = 5.0
-"""How long a handler may go on after its message was cancelled: then it is cancelled itself, and after as long again it
-is left behind."""
+__all__ = ["CallLimit", "limit_of"]
 
 
 # Not frozen, as that would make it three times as slow to build.
 @dataclass(slots=True, kw_only=True)
 class CallLimit:
-    """A call ends after so many `seconds`, or when one of the tokens is cancelled. `inherited`: the time is what the
-    turn that makes the call has left."""
+    """A call ends after so many `seconds`, when its token is cancelled, and with the turn that made it, if there is
+    one. `inherited`: the seconds are what that turn has left."""
 
     seconds: float
-    tokens: tuple[CancellationToken, ...] = ()
+    token: CancellationToken | None = None
+    turn: TurnContext | None = None
     inherited: bool = False
+
+    @property
+    def is_cancelled(self) -> bool:
+        return (self.token is not None and bool(self.token.is_cancelled)) or (
+            self.turn is not None and bool(self.turn.token.is_cancelled)
+        )
+
+    def pass_by(self) -> None:
+        """Take note that the time has passed. If it has for the whole turn, what it has open ends too."""
+        if self.inherited and self.turn is not None:
+            self.turn.token.cancel()
+            self.turn.token._noticed = True
 
     def __str__(self) -> str:
         if self.inherited:
-            return f"the {max(self.seconds, 0):.3g} s that were left of the message that it was sent for"
+            return f"the {max(self.seconds, 0):.3g} s that were left of the turn that it is part of"
         return f"its timeout of {self.seconds:g} s"
 
 
@@ -35,15 +45,17 @@ def limit_of(timeout_s: float, token: CancellationToken | None, turn: TurnContex
     """Return the limit of a call with this timeout and token that a turn makes, or nobody does, at `now` on the
     monotonic clock.
 
-    A call that is made after its turn was cancelled is there to clean up: it is not cancelled, but has little time.
+    After the turn was cancelled, its next call ends at once. What it calls when it can know, by this call or by its
+    token, is there to clean up: it has what is left of the grace time.
     """
-    tokens = () if token is None else (token,)
     if turn is None or turn.ended:
-        return CallLimit(seconds=timeout_s, tokens=tokens)
-    left = turn.deadline - now
-    if turn.token is not None:
-        if turn.token.is_cancelled:
-            left = GRACE_S
-        elif turn.token is not token:
-            tokens = (*tokens, turn.token)
-    return CallLimit(seconds=min(timeout_s, left), tokens=tokens, inherited=left < timeout_s)
+        return CallLimit(seconds=timeout_s, token=token)
+    if not turn.token._noticed:
+        left = turn.deadline - now
+        # It may be passed on, but ends the call as part of the turn.
+        token = None if token is turn.token else token
+        return CallLimit(seconds=min(timeout_s, left), token=token, turn=turn, inherited=left < timeout_s)
+    if turn.ends_at == math.inf:
+        turn.ends_at = now + grace.GRACE_S
+    left = turn.ends_at - now
+    return CallLimit(seconds=min(timeout_s, left), token=token, inherited=left < timeout_s)

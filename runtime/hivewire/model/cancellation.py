@@ -29,10 +29,12 @@ class CancellationToken:
     killed; it sees the token.
     """
 
-    __slots__ = ("__weakref__", "_cancelled", "_links", "_prune_at")
+    __slots__ = ("__weakref__", "_cancelled", "_links", "_noticed", "_prune_at")
 
     def __init__(self) -> None:
         self._cancelled = False
+        # Whether the handler that the token is for can know of it: what it calls then is there to tidy up.
+        self._noticed = False
         self._links: dict[object, Callable[[], object]] = {}
         self._prune_at = _FIRST_PRUNE
 
@@ -73,7 +75,7 @@ class CancellationToken:
 
     def add_callback(self, callback: Callable[[], object]) -> None:
         """Call `callback` when the token is cancelled; at once if it already is."""
-        self._link(object(), callback)
+        self._link(object(), partial(self._notify, callback))
 
     def link_future(self, future: FutureT) -> FutureT:
         """Cancel `future` when the token is cancelled, at once if it already is, and return it.
@@ -82,13 +84,17 @@ class CancellationToken:
         """
         if len(self._links) >= self._prune_at:
             self._forget_done_futures()
-        self._link(future, partial(_cancel_future, future))
+        self._link(future, partial(self._notify, partial(_cancel_future, future)))
         return future
 
     def _link(self, key: object, call: Callable[[], object]) -> None:
         self._links[key] = call
         if self._cancelled:
             self._run(key)
+
+    def _notify(self, call: Callable[[], object]) -> None:
+        self._noticed = True
+        call()
 
     def _unlink(self, key: object) -> None:
         self._links.pop(key, None)
@@ -107,12 +113,12 @@ class CancellationToken:
         loop = _running_loop()
         if loop is not None:
             handle = loop.call_later(seconds, self.cancel)
-            self.add_callback(partial(call_on, loop, handle.cancel))
+            self._link(object(), partial(call_on, loop, handle.cancel))
             return
         timer = threading.Timer(seconds, self.cancel)
         timer.daemon = True
         timer.start()
-        self.add_callback(timer.cancel)
+        self._link(object(), timer.cancel)
 
     def _forget_done_futures(self) -> None:
         for key in list(self._links):
@@ -130,7 +136,10 @@ class CancelledFlag:
         self._token = token
 
     def __bool__(self) -> bool:
-        return self._token._cancelled
+        if self._token._cancelled:
+            self._token._noticed = True
+            return True
+        return False
 
     __call__ = __bool__
 

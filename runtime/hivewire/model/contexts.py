@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, NoReturn, Protocol, TypeVar, cast
 
@@ -169,7 +169,8 @@ class TurnContext:
 
     `origin` names what the turn handles and for whom: it is the same when the turn is run again. `published` counts
     what the turn has published so far. Calls of the turn end at `deadline`, on the monotonic clock, at the latest, and
-    are cancelled with its `token`; those of tasks that it left behind do not, once it has `ended`.
+    are cancelled with its `token`. Once that was cancelled, the turn may go on until `ends_at`. What tasks call that it
+    left behind, when it has `ended`, is bound by none of these.
     """
 
     turn_id: str
@@ -178,7 +179,8 @@ class TurnContext:
     nested: NestedCalls | None = None
     published: int = 0
     deadline: float = math.inf
-    token: CancellationToken | None = None
+    token: CancellationToken = field(default_factory=CancellationToken, compare=False)
+    ends_at: float = math.inf
     ended: bool = False
 
 

@@ -13,6 +13,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from nats.aio.msg import Msg
 
@@ -26,6 +27,8 @@ from hivewire.exceptions import (
     WorkerLostError,
 )
 from hivewire.model.call_limit import CallLimit
+from hivewire.model.cancellation import call_on
+from hivewire.model.contexts import TurnContext
 from hivewire.model.ids import AgentId
 from hivewire.nats.broker import NO_RESPONDERS, Broker, Waiter, is_status
 from hivewire.nats.chunk_inlet import ChunkInlet
@@ -159,6 +162,7 @@ class Calls:
         Whatever error it ends with, a handler that has started is cancelled, be it when the connection is back.
         """
         if limit.seconds <= 0:
+            limit.pass_by()
             raise DeadlineExceededError(f"The call to {recipient} was not sent: nothing is left of {limit}")
         loop = asyncio.get_running_loop()
         begun = loop.time()
@@ -170,7 +174,7 @@ class Calls:
         while True:
             if self._closed is not None:
                 raise self._closed
-            if any(token.is_cancelled for token in limit.tokens):
+            if limit.is_cancelled:
                 raise asyncio.CancelledError("The token was cancelled before anybody took the message")
             now = loop.time()
             if not self._broker.connected.is_set():
@@ -212,8 +216,10 @@ class Calls:
         future: asyncio.Future[ReplyEnvelope | _NotExecuted] = loop.create_future()
         attempt = _Attempt(subject, future, inlet, self._new_inlet)
         timer = loop.call_at(deadline, _expire, attempt, limit)
-        for token in limit.tokens:
-            token.link_future(future)
+        if limit.token is not None:
+            limit.token.link_future(future)
+        if limit.turn is not None:
+            limit.turn.token._link(attempt, partial(call_on, loop, partial(_end_with_turn, attempt, limit, limit.turn)))
         self._open[call_id] = attempt
         try:
             reply = self._broker.listen(call_id, attempt)
@@ -231,6 +237,8 @@ class Calls:
             raise
         finally:
             timer.cancel()
+            if limit.turn is not None:
+                limit.turn.token._unlink(attempt)
             del self._open[call_id]
             self._broker.forget(call_id)
 
@@ -290,6 +298,15 @@ def _expire(attempt: _Attempt, limit: CallLimit) -> None:
         attempt.future.set_exception(
             DeadlineExceededError(f"The call to {attempt.subject} took longer than {limit}; {known}")
         )
+        limit.pass_by()
+
+
+def _end_with_turn(attempt: _Attempt, limit: CallLimit, turn: TurnContext) -> None:
+    turn.token._noticed = True
+    if asyncio.get_running_loop().time() >= turn.deadline:
+        _expire(attempt, limit)
+    elif not attempt.future.done():
+        attempt.future.cancel()
 
 
 def _lost(attempt: _Attempt) -> Exception:

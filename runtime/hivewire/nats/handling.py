@@ -10,7 +10,7 @@ from typing import Any
 
 from hivewire.exceptions import CantHandleException, DeadlineExceededError
 from hivewire.logging import EVENT_LOGGER_NAME, DeliveryStage, MessageEvent, MessageKind
-from hivewire.model.call_limit import GRACE_S
+from hivewire.model import grace
 from hivewire.model.cancellation import CancellationToken
 from hivewire.model.contexts import MessageContext, MessageHandlerContext, NestedCalls, TurnContext, enter_turn
 from hivewire.model.runtime import Agent
@@ -22,6 +22,8 @@ from hivewire.telemetry import MessageTracer
 
 log = logging.getLogger("hivewire.turns")
 _event_log = logging.getLogger(EVENT_LOGGER_NAME)
+
+_CHUNKS_AT_ONCE = 64
 
 
 class Handling:
@@ -38,8 +40,8 @@ class Handling:
         self, turn: Turn, agent: Agent, *, nested: NestedCalls | None, in_chain: bool, apart: bool = False
     ) -> Any:
         """Return what the agent answers to a message or an operation. With `in_chain` the calls of its handler name
-        this turn as one that caused them. A handler that runs `apart` is left behind when it goes on for `GRACE_S`
-        after it was cancelled: others wait for the end of this turn.
+        this turn as one that caused them. A handler that runs `apart` is left behind when it goes on for the grace
+        time after it was cancelled: others wait for the end of this turn.
 
         Raises:
             DeadlineExceededError: it took longer than its limit, and was cancelled.
@@ -48,7 +50,10 @@ class Handling:
             BaseException: what the handler raised.
         """
         # One look at all turns now and then costs less than a timer for each.
-        turn.limit = time.monotonic() + turn.time_limit_s if turn.sequence is not None else turn.deadline + GRACE_S
+        if turn.sequence is not None:
+            turn.limit = time.monotonic() + turn.time_limit_s
+        else:
+            turn.limit = turn.deadline + grace.GRACE_S
         # An earlier attempt may have been.
         turn.overdue, turn.cancelled = 0, False
         self._running.add(turn)
@@ -75,11 +80,12 @@ class Handling:
         called several times a second."""
         now = time.monotonic()
         for turn in list(self._running):
-            if now >= turn.deadline and not turn.token.is_cancelled:
+            if now >= turn.deadline and not turn.token._cancelled:
+                turn.end_by(turn.limit)
                 turn.token.cancel()
-            elif turn.token.is_cancelled and not turn.cancelled and turn.sequence is None and now < turn.deadline:
+            elif turn.token._cancelled and not turn.cancelled and turn.sequence is None and now < turn.deadline:
                 turn.cancelled = True
-                turn.limit = min(turn.limit, now + GRACE_S)
+                turn.end_by(min(turn.limit, now + grace.GRACE_S))
             if now >= turn.limit and turn.task is not None:
                 self._cancel(turn, turn.task, now)
 
@@ -90,13 +96,16 @@ class Handling:
                 turn.left.set_result(None)
         elif turn.cancelled:
             log.error(
-                "the turn of %s goes on %g s after its message was cancelled, and is cancelled", turn.agent, GRACE_S
+                "the turn of %s goes on %g s after its message was cancelled, and is cancelled",
+                turn.agent,
+                grace.GRACE_S,
             )
         else:
             log.error("the turn of %s took longer than its limit and is cancelled", turn.agent)
         turn.overdue += 1
-        turn.limit = now + GRACE_S
+        turn.end_by(now + grace.GRACE_S)
         turn.token.cancel()
+        turn.token._noticed = True
         task.cancel()
 
     async def _handle_apart(self, turn: Turn, agent: Agent, nested: NestedCalls | None, in_chain: bool) -> Any:
@@ -110,7 +119,7 @@ class Handling:
             await asyncio.wait((task, left), return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             task.cancel()
-            await asyncio.wait((task,), timeout=GRACE_S)
+            await asyncio.wait((task,), timeout=grace.GRACE_S)
             raise
         if task.done():
             return task.result()
@@ -138,6 +147,7 @@ class Handling:
         chain = (*turn.chain, turn.id) if in_chain else turn.chain
         deadline = turn.limit if turn.sequence is not None else turn.deadline
         within = TurnContext(turn.id, chain, turn.origin or turn.id, nested, deadline=deadline, token=turn.token)
+        turn.within = within
         with MessageHandlerContext.populate_context(turn.agent), enter_turn(within):
             try:
                 if not self._tracer.enabled:
@@ -160,6 +170,9 @@ class Handling:
                 count += 1
                 if turn.emit is not None:
                     await turn.emit(chunk, nested)
+                elif count % _CHUNKS_AT_ONCE == 0:
+                    # A handler that never awaits must not keep others from their turns.
+                    await asyncio.sleep(0)
         finally:
             await close_stream(answer)
         return Streamed(count)

@@ -238,7 +238,7 @@ class IncomingCalls:
                 error = BrokerUnavailableError(
                     f"The call to {agent_id} was cancelled: its caller's connection to NATS was gone"
                 )
-            if not call.cancellation.is_cancelled:
+            if not call.cancellation._cancelled:
                 log.info("%s raised %s on a direct message", agent_id, type(error).__name__)
             self._report_failure(agent_id, call.envelope, error)
             await self._fail(call, error)
@@ -262,7 +262,7 @@ class IncomingCalls:
     async def _fail(self, call: IncomingCall, error: BaseException) -> None:
         if call.sender is None:
             await self._answer_error(call.reply, error, call.agent, call.session)
-        elif call.cancellation.is_cancelled and call.id not in self._orphans:
+        elif call.cancellation._cancelled and call.id not in self._orphans:
             # Its reader has left it.
             self._senders.discard(call.sender)
             call.sender.close()

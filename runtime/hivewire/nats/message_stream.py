@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from hivewire.exceptions import DeadlineExceededError
 from hivewire.model.contexts import current_turn
+from hivewire.model.remote_errors import decode_error
 from hivewire.model.streams import MessageStream
 from hivewire.nats.chunk_inlet import ChunkInlet
 from hivewire.nats.envelope import NONE_TYPE_NAME, ReplyEnvelope
@@ -68,7 +70,7 @@ class NatsMessageStream(MessageStream):
 
     async def __anext__(self) -> Any:
         if self._taking:
-            raise RuntimeError("A stream is read by one task, and another one waits for its next chunk")
+            raise RuntimeError(f"{self!r} is being read already: one task at a time may read a stream")
         self._taking = True
         try:
             await self.start()
@@ -100,15 +102,20 @@ class NatsMessageStream(MessageStream):
     async def _next(self) -> ReplyEnvelope | None:
         reading = self._reading
         inlet = reading.inlet
+        if not self._closed and not inlet.chunks and not reading.is_over:
+            await self._wait()
         if self._closed:
             return None
-        if not inlet.chunks and not reading.is_over:
-            await self._wait()
+        if isinstance(reading.error, DeadlineExceededError | asyncio.CancelledError):
+            # Nobody waits any more for what has come.
+            raise reading.error
         if inlet.chunks:
             return inlet.take()
         if reading.error is not None:
             raise reading.error
         outcome = reading.outcome
+        if outcome is not None and outcome.status == "error":
+            raise decode_error(outcome.payload)
         if outcome is not None and outcome.status == "value" and outcome.type_name != NONE_TYPE_NAME:
             # The handler does not yield: its answer is all there is.
             reading.outcome = ReplyEnvelope(status="end")

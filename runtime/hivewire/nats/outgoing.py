@@ -106,8 +106,6 @@ class Outgoing:
             limit = self._limit(timeout, cancellation_token)
             envelope = await self._enveloped(message, recipient, sender, cancellation_token, message_id)
             reply, _ = await self._calls.call(recipient, envelope, limit=limit, inlet=inlet)
-            if reply.status == "error":
-                raise decode_error(reply.payload)
             return reply
 
         return NatsMessageStream(ChunkInlet(self._outbox), tasks, call, partial(self._answer, recipient, sender))

@@ -13,7 +13,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Final, Generic, Literal, TypeVar
 
-WINDOW_CHUNKS: Final = 256
+WINDOW_CHUNKS: Final = 48
 WINDOW_BYTES: Final = 128 * 1024
 """A chunk may be sent while less than both is sent and not taken; so one larger chunk can always be under way."""
 

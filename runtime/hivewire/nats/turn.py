@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hivewire.model.cancellation import CancellationToken
-from hivewire.model.contexts import NestedCalls
+from hivewire.model.contexts import NestedCalls, TurnContext
 from hivewire.model.ids import AgentId
 from hivewire.model.topics import TopicId
 from hivewire.nats.envelope import CallOperation
@@ -47,7 +47,8 @@ class Turn:
     whoever runs it. Who gives up its messages withdraws those of the turns of `owner` that have not `started`; `ran`
     tells whether one ever had. `alone`: nothing else of the process runs beside it; `tried` is set once it has run so.
     At `limit`, on the monotonic clock, its `task` is cancelled, for the `overdue`-th time; `left` ends the wait for one
-    that goes on all the same. `emit` takes each chunk of a streamed answer; without it nobody reads them.
+    that goes on all the same. `within` is what its calls know of it. `emit` takes each chunk of a streamed answer;
+    without it nobody reads them.
     """
 
     id: str
@@ -78,4 +79,11 @@ class Turn:
     cancelled: bool = False
     overdue: int = 0
     task: asyncio.Task[Any] | None = None
+    within: TurnContext | None = None
     left: asyncio.Future[None] | None = None
+
+    def end_by(self, limit: float) -> None:
+        """Set the time at which its task is cancelled, on the monotonic clock: it was told to end."""
+        self.limit = limit
+        if self.within is not None:
+            self.within.ends_at = limit
