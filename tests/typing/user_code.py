@@ -326,6 +326,7 @@ async def over_nats(broker_url: str, audited: list[str]) -> list[object]:
     await set_up(runtime, audited)
     await runtime.start()
     results = await use(runtime)
+    assert await read(runtime) == READ
     cache = KvStore(runtime, "cache")
     await cache.set("key", results[2])
     await runtime.stop_when_idle()

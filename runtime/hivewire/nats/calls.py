@@ -33,6 +33,7 @@ from hivewire.model.ids import AgentId
 from hivewire.nats.broker import NO_RESPONDERS, Broker, Waiter, is_status
 from hivewire.nats.chunk_inlet import ChunkInlet
 from hivewire.nats.envelope import (
+    EXPIRED,
     CallEnvelope,
     EnvelopeError,
     ReplyEnvelope,
@@ -130,7 +131,7 @@ class Calls:
         self._registry = registry
         self._delivery_timeout = delivery_timeout
         self._open: dict[str, _Attempt] = {}
-        self._given_up: OrderedDict[str, None] = OrderedDict()
+        self._given_up: OrderedDict[str, bytes] = OrderedDict()
         self._closed: Exception | None = None
         broker.on_stray = self._on_stray
         broker.on_disconnect.append(self._on_disconnect)
@@ -229,8 +230,8 @@ class Calls:
                 # It broke a moment ago, and `connected` does not say so yet.
                 return _NotExecuted(_DISCONNECTED), None
             return await future, attempt.inlet
-        except BaseException:
-            self._given_up[call_id] = None
+        except BaseException as error:
+            self._given_up[call_id] = EXPIRED if isinstance(error, DeadlineExceededError) else b""
             if len(self._given_up) > _GIVEN_UP:
                 self._given_up.popitem(last=False)
             await self._tell_cancelled(call_id)
@@ -244,15 +245,16 @@ class Calls:
 
     async def _tell_cancelled(self, call_id: str) -> None:
         try:
-            await self._broker.publish(self._subjects.cancel(call_id), b"")
+            await self._broker.publish(self._subjects.cancel(call_id), self._given_up.get(call_id, b""))
         except BrokerUnavailableError:
             pass  # It is told when it gives its next sign of life.
 
     def _on_stray(self, message: Msg) -> None:
         call_id = call_id_of(message.subject)
-        if call_id in self._given_up and is_sign_of_life(message.headers):
+        reason = self._given_up.get(call_id)
+        if reason is not None and is_sign_of_life(message.headers):
             # Its worker was not told, as the connection of either of the two was broken.
-            self._outbox.post(self._subjects.cancel(call_id), b"")
+            self._outbox.post(self._subjects.cancel(call_id), reason)
 
     def _give_up_if_hopeless(self, recipient: AgentId, why: str, waited: float, at_deadline: bool) -> None:
         if why == "overloaded":

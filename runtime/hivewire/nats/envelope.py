@@ -22,6 +22,7 @@ from hivewire.nats.header_text import EnvelopeError, quoted, trace_of, unquoted
 
 __all__ = [
     "DEFAULT_CONTENT_TYPE",
+    "EXPIRED",
     "NONE_TYPE_NAME",
     "CallEnvelope",
     "CallOperation",
@@ -41,6 +42,9 @@ __all__ = [
 
 NONE_TYPE_NAME: Final = "NoneType"
 """The type name of the value None, whose payload is ``null``."""
+
+EXPIRED: Final = b"deadline"
+"""What a cancel says whose call was given up at its deadline."""
 
 CallOperation = Literal["message", "metadata", "save_state", "load_state"]
 """What a request asks of an agent: to handle a message, to describe itself, to give or to take its state."""

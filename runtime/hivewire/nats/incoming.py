@@ -36,6 +36,7 @@ from hivewire.nats.broker import Broker
 from hivewire.nats.caller_watch import CallerWatch
 from hivewire.nats.chunk_sender import ChunkSender
 from hivewire.nats.envelope import (
+    EXPIRED,
     CallEnvelope,
     EnvelopeError,
     ReplyEnvelope,
@@ -80,6 +81,13 @@ class IncomingCall:
     deadline: float
     cancellation: CancellationToken
     sender: ChunkSender | None = None
+    turn: Turn | None = None
+
+    def expire(self) -> None:
+        """Note that the deadline has passed, on the caller's clock."""
+        self.deadline = time.monotonic()
+        if self.turn is not None:
+            self.turn.expire(self.deadline)
 
 
 class IncomingCalls:
@@ -112,7 +120,7 @@ class IncomingCalls:
         self._record_payloads = record_payloads
         self._watch = CallerWatch(broker, outbox, self._caller_gone)
         self._senders: set[ChunkSender] = set()
-        self._open: dict[str, CancellationToken] = {}
+        self._open: dict[str, IncomingCall] = {}
         self._orphans: set[str] = set()
         self._cancelled_early: OrderedDict[str, float] = OrderedDict()
 
@@ -176,23 +184,23 @@ class IncomingCalls:
             headers, payload = _OVERLOADED
             await self._publish(reply, payload, headers)
             return None
-        cancellation = self._open[call_id] = CancellationToken()
         self._keeper.call_received(reply)
         self._watch.add(reply)
-        return IncomingCall(
+        call = self._open[call_id] = IncomingCall(
             id=call_id,
             agent=agent,
             envelope=envelope,
             reply=reply,
             session=self._keeper.id,
             deadline=time.monotonic() + envelope.left_ms / 1000,
-            cancellation=cancellation,
+            cancellation=CancellationToken(),
         )
+        return call
 
     def turn_of(self, call: IncomingCall, owner: object = None) -> Turn:
         """Return the turn that a call asks for."""
         envelope = call.envelope
-        return Turn(
+        call.turn = Turn(
             id=call.id,
             agent=call.agent,
             type_name=envelope.type_name,
@@ -208,6 +216,7 @@ class IncomingCalls:
             owner=owner,
             emit=partial(self._emit, call),
         )
+        return call.turn
 
     async def serve(self, call: IncomingCall, turn: Turn) -> None:
         """Run the call's turn and answer."""
@@ -349,17 +358,19 @@ class IncomingCalls:
 
     def _caller_gone(self, reply: str) -> None:
         call_id = call_id_of(reply)
-        cancellation = self._open.get(call_id)
-        if cancellation is not None:
+        call = self._open.get(call_id)
+        if call is not None:
             log.info("the caller of %s is gone: its call is cancelled", call_id)
             self._orphans.add(call_id)
-            cancellation.cancel()
+            call.cancellation.cancel()
 
     async def _on_cancel(self, message: Msg) -> None:
         call_id = call_id_of(message.subject)
-        cancellation = self._open.get(call_id)
-        if cancellation is not None:
-            cancellation.cancel()
+        call = self._open.get(call_id)
+        if call is not None:
+            if message.data == EXPIRED:
+                call.expire()
+            call.cancellation.cancel()
             return
         # The cancel may have overtaken its call, which is then dropped when it comes.
         now = time.monotonic()

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from hivewire.model import grace
 from hivewire.model.cancellation import CancellationToken
 from hivewire.model.contexts import NestedCalls, TurnContext
 from hivewire.model.ids import AgentId
@@ -81,6 +82,13 @@ class Turn:
     task: asyncio.Task[Any] | None = None
     within: TurnContext | None = None
     left: asyncio.Future[None] | None = None
+
+    def expire(self, now: float) -> None:
+        """Note that the deadline has passed: its caller's clock is the one that counts."""
+        self.deadline = min(self.deadline, now)
+        self.limit = min(self.limit, now + grace.GRACE_S)
+        if self.within is not None:
+            self.within.deadline = self.deadline
 
     def end_by(self, limit: float) -> None:
         """Set the time at which its task is cancelled, on the monotonic clock: it was told to end."""

@@ -266,7 +266,7 @@ async def test_an_event_whose_turn_never_ends_is_cancelled_retried_and_given_up(
 async def test_a_direct_message_whose_turn_never_ends_frees_its_agent_after_its_deadline(
     new_runtime: NewRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hivewire.nats.handling.GRACE_S", 1.0)
+    monkeypatch.setattr("hivewire.model.grace.GRACE_S", 1.0)
 
     async def stubborn(agent: Ledger, message: Any, ctx: MessageContext) -> None:
         if message == "call":

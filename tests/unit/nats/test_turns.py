@@ -9,9 +9,9 @@ import pytest
 
 from hivewire.agents.concurrency import Concurrency
 from hivewire.exceptions import AgentNotFoundError, CantHandleException, DeadlineExceededError, SerializationError
+from hivewire.model.grace import GRACE_S
 from hivewire.model.ids import AgentId
 from hivewire.model.topics import TopicId
-from hivewire.nats.handling import GRACE_S
 from hivewire.nats.residency import Residency
 from hivewire.nats.turn import SessionLapsedError, TurnWithdrawnError
 from unit.nats.turns import AGENT, Process, Recorder, Stateless, called, event, rounds, turn, until
