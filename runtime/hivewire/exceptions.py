@@ -25,6 +25,7 @@ __all__ = [
     "ScheduleNotFoundError",
     "SerializationError",
     "StateConflictError",
+    "StreamNotFoundError",
     "SubscriptionNotFoundError",
     "UndeliverableException",
     "UnsupportedFormatError",
@@ -65,6 +66,10 @@ class AgentNotFoundError(UndeliverableException, LookupError):
 
     def __init__(self, message: str = "Recipient not found") -> None:
         super().__init__(message)
+
+
+class StreamNotFoundError(UndeliverableException, LookupError):
+    """No resumable stream has that id, or what is asked of it is no longer kept."""
 
 
 class DeadlineExceededError(UndeliverableException, TimeoutError):

@@ -91,6 +91,7 @@ OWN_NAMES = [
     "ScheduleRule",
     "SerializationError",
     "StateConflictError",
+    "StreamNotFoundError",
     "SubscriptionNotFoundError",
     "UndeliverableException",
     "UnsupportedFormatError",

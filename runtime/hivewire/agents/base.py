@@ -172,6 +172,7 @@ class BaseAgent(Agent):
         cancellation_token: CancellationToken | None = None,
         message_id: str | None = None,
         timeout: float | None = None,
+        resumable: bool = False,
     ) -> MessageStream:
         """Send a message to another agent in this agent's name and iterate over what its handler yields; see
         `AgentRuntime`."""
@@ -182,6 +183,7 @@ class BaseAgent(Agent):
             cancellation_token=cancellation_token,
             message_id=message_id,
             timeout=timeout,
+            resumable=resumable,
         )
 
     async def publish_message(

@@ -57,6 +57,7 @@ class ClosureContext(Protocol):
         cancellation_token: CancellationToken | None = None,
         message_id: str | None = None,
         timeout: float | None = None,
+        resumable: bool = False,
     ) -> MessageStream: ...
 
     async def publish_message(

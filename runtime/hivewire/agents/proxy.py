@@ -70,6 +70,7 @@ class AgentProxy:
         cancellation_token: CancellationToken | None = None,
         message_id: str | None = None,
         timeout: float | None = None,
+        resumable: bool = False,
     ) -> MessageStream:
         """Send a message to the agent and iterate over what its handler yields; see `AgentRuntime.stream_message`."""
         return self._runtime.stream_message(
@@ -79,6 +80,7 @@ class AgentProxy:
             cancellation_token=cancellation_token,
             message_id=message_id,
             timeout=timeout,
+            resumable=resumable,
         )
 
     async def save_state(self) -> Mapping[str, Any]:

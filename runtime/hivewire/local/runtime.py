@@ -21,6 +21,7 @@ from hivewire.local.clock import Clock, SystemClock
 from hivewire.local.delivery import Delivery
 from hivewire.local.dispatcher import State
 from hivewire.local.event_log import EventLog
+from hivewire.local.kept_streams import KeptChunks, KeptStreamCall, KeptStreams, LocalKeptStream
 from hivewire.local.loopback import Loopback
 from hivewire.local.schedules import LocalSchedules
 from hivewire.local.streams import LocalStream, StreamCall
@@ -40,6 +41,7 @@ __all__ = ["SingleThreadedAgentRuntime"]
 _logger = logging.getLogger("hivewire.local")
 
 CallT = TypeVar("CallT", bound=Call)
+StreamCallT = TypeVar("StreamCallT", bound=StreamCall)
 
 _POLL_PERIOD_S = 0.05
 _NO_SPAN: AbstractContextManager[None] = nullcontext()
@@ -103,6 +105,7 @@ class SingleThreadedAgentRuntime(AgentHost):
         self._dispatcher = self._delivery.dispatcher
         self._clock = SystemClock() if clock is None else clock
         self._schedules = LocalSchedules(self._clock, deliver=self._fire, settled=self._dispatcher.settle)
+        self._kept_streams = KeptStreams()
         self._id_prefix = secrets.token_hex(8)
         self._ids = count(1)
 
@@ -161,15 +164,30 @@ class SingleThreadedAgentRuntime(AgentHost):
         cancellation_token: CancellationToken | None = None,
         message_id: str | None = None,
         timeout: float | None = None,
+        resumable: bool = False,
     ) -> MessageStream:
         """Send a message to one agent and iterate over what its handler yields; see `AgentRuntime`.
 
-        The handler is at most 16 chunks ahead of its reader.
+        The handler is at most 16 chunks ahead of its reader. A resumable stream is kept in memory for an hour after its
+        end; of those that have ended, the last 1,000 are.
         """
-        return LocalStream(
-            recipient,
-            partial(self._open_stream, message, recipient, sender, cancellation_token, message_id, timeout),
-        )
+        arguments = (message, recipient, sender, cancellation_token, message_id, timeout)
+        if not resumable:
+            return LocalStream(recipient, partial(self._open_stream, StreamCall, *arguments))
+        stream_id = self._new_id()
+        send = partial(self._open_stream, KeptStreamCall, *arguments)
+        return self._kept_stream(stream_id, partial(self._kept_streams.open, stream_id, send))
+
+    def resume_stream(self, stream_id: str, *, after: int = 0, timeout: float | None = None) -> MessageStream:
+        """Read a resumable stream from the chunk that follows number `after`; see `AgentRuntime`.
+
+        Raises:
+            ValueError: `after` is negative.
+        """
+        if after < 0:
+            raise ValueError(f"A stream is resumed after the number of one of its chunks, or after 0, and not {after}")
+        find = partial(self._kept_streams.find, stream_id, after=after)
+        return self._kept_stream(stream_id, find, after=after, timeout_s=timeout)
 
     async def publish_message(
         self,
@@ -285,8 +303,8 @@ class SingleThreadedAgentRuntime(AgentHost):
         await self._dispatcher.stop_when(condition, _POLL_PERIOD_S)
 
     async def close(self) -> None:
-        """Stop if started, refuse messages that wait, forget the schedules, and close every agent in memory. May be
-        called again.
+        """Stop if started, refuse messages that wait, forget the schedules and the resumable streams, and close every
+        agent in memory. May be called again.
 
         An agent that fails to close is logged, and the others are closed all the same.
         """
@@ -298,6 +316,7 @@ class SingleThreadedAgentRuntime(AgentHost):
                 self._dispatcher.drop_queued()
                 self._dispatcher.raise_failure()
         finally:
+            self._kept_streams.clear()
             for agent_id in self._catalog.live_ids():
                 await self._catalog.passivate(agent_id)
 
@@ -310,19 +329,27 @@ class SingleThreadedAgentRuntime(AgentHost):
 
     _process_next = process_next
 
+    def _kept_stream(
+        self, stream_id: str, start: Callable[[], KeptChunks], *, after: int = 0, timeout_s: float | None = None
+    ) -> LocalKeptStream:
+        copy = None if self._loopback is None else self._loopback.copy
+        cancel = self._kept_streams.cancel
+        return LocalKeptStream(stream_id, start, cancel, copy, after=after, timeout_s=timeout_s)
+
     def _open_stream(
         self,
+        kind: type[StreamCallT],
         message: Any,
         recipient: AgentId,
         sender: AgentId | None,
         token: CancellationToken | None,
         message_id: str | None,
         timeout: float | None,
-    ) -> StreamCall:
+    ) -> StreamCallT:
         if not self._tracer.enabled:
-            return self._accept(StreamCall, message, recipient, sender, token, message_id, timeout)
+            return self._accept(kind, message, recipient, sender, token, message_id, timeout)
         with self._create_span(message, recipient):
-            return self._accept(StreamCall, message, recipient, sender, token, message_id, timeout)
+            return self._accept(kind, message, recipient, sender, token, message_id, timeout)
 
     def _accept(
         self,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hivewire.model.cancellation import CancellationToken
     from hivewire.model.ids import AgentId
 
-__all__ = ["LocalStream", "StreamCall"]
+__all__ = ["LocalStream", "StreamCall", "wake"]
 
 _WINDOW_CHUNKS: Final = 16
 """How many chunks may wait for their reader before the handler waits for it."""
@@ -58,7 +58,7 @@ class StreamCall(Call):
         if self.future.done():
             return
         self._chunks.append(chunk)
-        _wake(self._arrival)
+        wake(self._arrival)
         if len(self._chunks) < _WINDOW_CHUNKS:
             return
         loop = self.future.get_loop()
@@ -92,7 +92,7 @@ class StreamCall(Call):
             finally:
                 self._arrival = None
         chunk = self._chunks.popleft()
-        _wake(self._room)
+        wake(self._room)
         return chunk
 
     def answer(self, result: Any) -> None:
@@ -126,8 +126,8 @@ class StreamCall(Call):
         else:
             # Nobody may come to read it, which is no reason for asyncio to complain.
             future.exception()
-        _wake(self._arrival)
-        _wake(self._room)
+        wake(self._arrival)
+        wake(self._room)
 
 
 class LocalStream(MessageStream):
@@ -194,6 +194,7 @@ class LocalStream(MessageStream):
             call.close()
 
 
-def _wake(waiter: asyncio.Future[None] | None) -> None:
+def wake(waiter: asyncio.Future[None] | None) -> None:
+    """Let whoever awaits this go on."""
     if waiter is not None and not waiter.done():
         waiter.set_result(None)

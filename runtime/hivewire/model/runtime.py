@@ -100,11 +100,30 @@ class AgentRuntime(Protocol):
         cancellation_token: CancellationToken | None = None,
         message_id: str | None = None,
         timeout: float | None = None,
+        resumable: bool = False,
     ) -> MessageStream:
         """Send a message to one agent and iterate over what its handler yields.
 
         A handler that returns gives one chunk, its answer, and none if that is None. `timeout` is that of the whole
         stream; for the rest, and for what the iteration raises, see `send_message`.
+
+        The chunks of a `resumable` stream are kept for an hour: see `MessageStream` and `resume_stream`. Its `timeout`
+        is that of the handler.
+        """
+        ...
+
+    def resume_stream(self, stream_id: str, *, after: int = 0, timeout: float | None = None) -> MessageStream:
+        """Read a resumable stream, from the chunk that follows number `after`.
+
+        `timeout` is that of the reading, in seconds; without one it takes as long as the handler does.
+
+        Raises:
+            ValueError: `after` is negative. Out of the iteration: the stream has no chunk of that number.
+            StreamNotFoundError: out of the iteration: there is no such stream, or chunks that follow are no longer
+                kept.
+            WorkerLostError: out of the iteration, after all chunks that were kept: the handler's process is gone.
+            DeadlineExceededError: out of the iteration: the timeout passed.
+            Exception: out of the iteration: whatever the handler raised.
         """
         ...
 

@@ -22,12 +22,21 @@ class MessageStream(ABC, AsyncIterator[Any]):
 
     What `send_message` may raise comes out of the iteration. A deadline or a cancelled token ends it at once; any other
     error comes after the chunks before it. After an error or the end there are no more chunks.
+
+    A resumable stream is kept for a while, so that others may read it too, at the same time or later, from any chunk
+    on: `resume_stream` of the runtime. It waits for no reader, and who closes it only stops reading: its handler is
+    cancelled by `cancel`, by the token and the timeout that the message was sent with.
     """
+
+    @property
+    def id(self) -> str | None:
+        """What a resumable stream is found by again, as soon as it has started. None: it is not resumable."""
+        return None
 
     @property
     @abstractmethod
     def position(self) -> int:
-        """How many chunks were taken so far: the number of the last one, which counts from 1."""
+        """The number of the last chunk that was taken. They count from 1."""
 
     @abstractmethod
     async def start(self) -> None:
@@ -39,6 +48,15 @@ class MessageStream(ABC, AsyncIterator[Any]):
     @abstractmethod
     async def aclose(self) -> None:
         """Take no more chunks; a handler that still runs is cancelled. May be called again, and after the end."""
+
+    async def cancel(self) -> None:
+        """Cancel the handler. Of a resumable stream it may be called by whoever reads it; what the handler has yielded
+        by then can still be read.
+
+        Raises:
+            BrokerUnavailableError: it can't be told.
+        """
+        await self.aclose()
 
     async def __aenter__(self) -> Self:
         await self.start()

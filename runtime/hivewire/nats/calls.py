@@ -66,7 +66,7 @@ class _NotExecuted:
 class _Attempt(Waiter):
     """One request that is under way."""
 
-    __slots__ = ("_new_inlet", "future", "inlet", "interrupted", "silent_ticks", "started")
+    __slots__ = ("_new_inlet", "_on_start", "future", "inlet", "interrupted", "silent_ticks", "started")
 
     def __init__(
         self,
@@ -74,11 +74,13 @@ class _Attempt(Waiter):
         future: asyncio.Future[ReplyEnvelope | _NotExecuted],
         inlet: ChunkInlet | None,
         new_inlet: Callable[[], ChunkInlet],
+        on_start: Callable[[], object] | None,
     ) -> None:
         super().__init__(subject, self._on_message, self._on_error)
         self.future = future
         self.inlet = inlet
         self._new_inlet = new_inlet
+        self._on_start = on_start
         self.silent_ticks = 0
         self.started = False
         self.interrupted = False
@@ -104,6 +106,8 @@ class _Attempt(Waiter):
                 self.future.set_result(outcome)
         elif reply.status == "alive":
             self.silent_ticks = 0
+            if not self.started and self._on_start is not None:
+                self._on_start()
             self.started = True
         elif reply.status in ("moved", "overloaded"):
             self.future.set_result(_NotExecuted(reply.status))
@@ -147,9 +151,12 @@ class Calls:
         *,
         limit: CallLimit,
         inlet: ChunkInlet | None = None,
+        call_id: str | None = None,
+        on_start: Callable[[], object] | None = None,
     ) -> tuple[ReplyEnvelope, ChunkInlet | None]:
         """Send a request and return its outcome, within its limit. The chunks of a streamed answer are in the inlet
-        that is given, or else in a new one, which is returned.
+        that is given, or else in a new one, which is returned; those of one that is kept are not. `on_start` is called
+        with the first sign of life.
 
         Raises:
             AgentNotFoundError: nobody registered the type, or has the instance.
@@ -160,7 +167,8 @@ class Calls:
             MessageTooLargeError, AccessDeniedError: the broker does not take the message.
             asyncio.CancelledError: a token or the task was cancelled.
 
-        Whatever error it ends with, a handler that has started is cancelled, be it when the connection is back.
+        Whatever error it ends with, a handler that has started is cancelled, be it when the connection is back. Only
+        one whose answer is kept goes on when its worker can't be heard, or when this process ends.
         """
         if limit.seconds <= 0:
             limit.pass_by()
@@ -170,7 +178,7 @@ class Calls:
         deadline = begun + limit.seconds
         headers, payload = encode_call(envelope)
         subject = self._subjects.rpc(recipient.type, recipient.key)
-        call_id = self._broker.new_token()
+        call_id = call_id or self._broker.new_token()
         pause = _FIRST_PAUSE_S
         while True:
             if self._closed is not None:
@@ -182,7 +190,7 @@ class Calls:
                 await self._broker.wait_connected(min(deadline, now + self._delivery_timeout))
                 now = loop.time()
             headers["Hw-Left"] = str(max(int((deadline - now) * 1000), 1))
-            outcome, chunks = await self._attempt(call_id, subject, payload, headers, deadline, limit, inlet)
+            outcome, chunks = await self._attempt(call_id, subject, payload, headers, deadline, limit, inlet, on_start)
             if isinstance(outcome, ReplyEnvelope):
                 return outcome, chunks
             waited = loop.time() - begun
@@ -212,10 +220,11 @@ class Calls:
         deadline: float,
         limit: CallLimit,
         inlet: ChunkInlet | None,
+        on_start: Callable[[], object] | None,
     ) -> tuple[ReplyEnvelope | _NotExecuted, ChunkInlet | None]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[ReplyEnvelope | _NotExecuted] = loop.create_future()
-        attempt = _Attempt(subject, future, inlet, self._new_inlet)
+        attempt = _Attempt(subject, future, inlet, self._new_inlet, on_start)
         timer = loop.call_at(deadline, _expire, attempt, limit)
         if limit.token is not None:
             limit.token.link_future(future)
@@ -231,10 +240,11 @@ class Calls:
                 return _NotExecuted(_DISCONNECTED), None
             return await future, attempt.inlet
         except BaseException as error:
-            self._given_up[call_id] = EXPIRED if isinstance(error, DeadlineExceededError) else b""
-            if len(self._given_up) > _GIVEN_UP:
-                self._given_up.popitem(last=False)
-            await self._tell_cancelled(call_id)
+            if "Hw-Stream" not in headers or (self._closed is None and _is_given_up(error)):
+                self._given_up[call_id] = EXPIRED if isinstance(error, DeadlineExceededError) else b""
+                if len(self._given_up) > _GIVEN_UP:
+                    self._given_up.popitem(last=False)
+                await self._tell_cancelled(call_id)
             raise
         finally:
             timer.cancel()
@@ -309,6 +319,11 @@ def _end_with_turn(attempt: _Attempt, limit: CallLimit, turn: TurnContext) -> No
         _expire(attempt, limit)
     elif not attempt.future.done():
         attempt.future.cancel()
+
+
+def _is_given_up(error: BaseException) -> bool:
+    """Whether a kept stream, which goes on without the process that asked for it, is not wanted any more."""
+    return isinstance(error, asyncio.CancelledError | DeadlineExceededError)
 
 
 def _lost(attempt: _Attempt) -> Exception:

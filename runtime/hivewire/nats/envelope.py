@@ -82,8 +82,8 @@ class CallEnvelope:
     """A request to one agent and what travels with it.
 
     `left_ms` is the time the caller still waits. `message_id` is None when it is the call id, `key` is None when the
-    subject tells it. `chain` holds the ids of the turns that caused the call, outermost first. `type_name` is empty for
-    an operation other than ``message``.
+    subject tells it. `chain` holds the ids of the turns that caused the call, outermost first. `kept` asks to store the
+    answer, as a stream under the call id. `type_name` is empty for an operation other than ``message``.
     """
 
     type_name: str = ""
@@ -95,6 +95,7 @@ class CallEnvelope:
     message_id: str | None = None
     key: str | None = None
     chain: tuple[str, ...] = ()
+    kept: bool = False
     trace: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -195,6 +196,8 @@ def encode_call(envelope: CallEnvelope) -> tuple[dict[str, str], bytes]:
         headers["Hw-Key"] = quoted(envelope.key)
     if envelope.chain:
         headers["Hw-Chain"] = ",".join([quoted(turn_id).replace(",", "%2C") for turn_id in envelope.chain])
+    if envelope.kept:
+        headers["Hw-Stream"] = "keep"
     if envelope.trace:
         headers.update(envelope.trace)
     return headers, envelope.payload
@@ -222,6 +225,9 @@ def decode_call(headers: Mapping[str, str] | None, payload: bytes) -> CallEnvelo
     if operation not in _CALL_OPERATIONS:
         raise EnvelopeError(f"a request for the unknown operation {operation!r}")
     chain = headers.get("Hw-Chain")
+    stream = headers.get("Hw-Stream")
+    if stream not in (None, "keep"):
+        raise EnvelopeError(f"the header Hw-Stream of a request is {stream!r} and not 'keep'")
     return CallEnvelope(
         type_name=unquoted(type_name),
         payload=payload,
@@ -232,6 +238,7 @@ def decode_call(headers: Mapping[str, str] | None, payload: bytes) -> CallEnvelo
         message_id=_optional(headers.get("Hw-Id")),
         key=_optional(headers.get("Hw-Key")),
         chain=tuple([unquoted(turn_id) for turn_id in chain.split(",")]) if chain else (),
+        kept=stream is not None,
         trace=trace_of(headers),
     )
 

@@ -20,9 +20,11 @@ from nats.aio.msg import Msg
 from hivewire.exceptions import (
     AccessDeniedError,
     BrokerUnavailableError,
+    DeadlineExceededError,
     MessageDroppedException,
     MessageTooLargeError,
     SerializationError,
+    UndeliverableException,
     WorkerLostError,
 )
 from hivewire.logging import EVENT_LOGGER_NAME, DeliveryStage, MessageEvent, MessageHandlerExceptionEvent, MessageKind
@@ -37,6 +39,7 @@ from hivewire.nats.caller_watch import CallerWatch
 from hivewire.nats.chunk_sender import ChunkSender
 from hivewire.nats.envelope import (
     EXPIRED,
+    NONE_TYPE_NAME,
     CallEnvelope,
     EnvelopeError,
     ReplyEnvelope,
@@ -44,6 +47,7 @@ from hivewire.nats.envelope import (
     decode_call,
     encode_reply,
 )
+from hivewire.nats.kept_chunks import KeptChunks
 from hivewire.nats.outbox import Outbox
 from hivewire.nats.session import SessionKeeper
 from hivewire.nats.subjects import Subjects
@@ -59,6 +63,7 @@ FORWARDED_HEADER = "Hw-Forwarded"
 """On a call that one process sends on to another: the subject that its caller sent it to."""
 
 _RECONNECT_WAIT_S = 10.0
+_STOP_S = 3.0
 _DOUBT_WAIT_S = 10.0
 _DOUBT_POLL_S = 0.1
 _EARLY_CANCEL_S = 10.0
@@ -80,7 +85,7 @@ class IncomingCall:
     session: str
     deadline: float
     cancellation: CancellationToken
-    sender: ChunkSender | None = None
+    sender: ChunkSender | KeptChunks | None = None
     turn: Turn | None = None
 
     def expire(self) -> None:
@@ -108,7 +113,9 @@ class IncomingCalls:
         tasks: TaskScope,
         *,
         record_payloads: bool,
+        store_timeout: float,
     ) -> None:
+        self._store_timeout = store_timeout
         self._broker = broker
         self._outbox = outbox
         self._subjects = subjects
@@ -119,7 +126,7 @@ class IncomingCalls:
         self._tasks = tasks
         self._record_payloads = record_payloads
         self._watch = CallerWatch(broker, outbox, self._caller_gone)
-        self._senders: set[ChunkSender] = set()
+        self._senders: set[ChunkSender | KeptChunks] = set()
         self._open: dict[str, IncomingCall] = {}
         self._orphans: set[str] = set()
         self._cancelled_early: OrderedDict[str, float] = OrderedDict()
@@ -185,7 +192,8 @@ class IncomingCalls:
             await self._publish(reply, payload, headers)
             return None
         self._keeper.call_received(reply)
-        self._watch.add(reply)
+        if not envelope.kept:
+            self._watch.add(reply)
         call = self._open[call_id] = IncomingCall(
             id=call_id,
             agent=agent,
@@ -221,12 +229,16 @@ class IncomingCalls:
     async def serve(self, call: IncomingCall, turn: Turn) -> None:
         """Run the call's turn and answer."""
         try:
+            if call.envelope.kept:
+                await self._keep(call)
             await self._serve(call, turn)
         except Exception:
             # What goes wrong with one answer must not end the work of all others.
             log.exception("answering a direct message to %s failed", call.agent)
         finally:
             self._forget(call)
+            if isinstance(call.sender, KeptChunks):
+                await call.sender.close()
 
     async def _serve(self, call: IncomingCall, turn: Turn) -> None:
         reply, agent_id, session = call.reply, call.agent, call.session
@@ -235,7 +247,13 @@ class IncomingCalls:
             if isinstance(value, Streamed):
                 await self._end(call, ReplyEnvelope(status="end"))
                 return
-            headers, payload = encode_reply(await self._encoded(value, agent_id, call.envelope))
+            answer = await self._encoded(value, agent_id, call.envelope)
+            if isinstance(call.sender, KeptChunks):
+                if answer.type_name != NONE_TYPE_NAME:
+                    await call.sender.send(answer, call.cancellation, None)
+                await self._end(call, ReplyEnvelope(status="end"))
+                return
+            headers, payload = encode_reply(answer)
         except (TurnWithdrawnError, SessionLapsedError):
             await self.refuse(call)
         except BaseException as error:
@@ -247,6 +265,8 @@ class IncomingCalls:
                 error = BrokerUnavailableError(
                     f"The call to {agent_id} was cancelled: its caller's connection to NATS was gone"
                 )
+            if isinstance(call.sender, KeptChunks) and _ran_out(call, error):
+                error = DeadlineExceededError(f"The handler of {agent_id} was cancelled: its message's deadline passed")
             if not call.cancellation._cancelled:
                 log.info("%s raised %s on a direct message", agent_id, type(error).__name__)
             self._report_failure(agent_id, call.envelope, error)
@@ -265,20 +285,36 @@ class IncomingCalls:
         await self._sender_of(call).send(encoded, call.cancellation, nested)
 
     async def _end(self, call: IncomingCall, outcome: ReplyEnvelope) -> None:
-        if await self._holds(call.session):
-            await self._sender_of(call).finish(outcome)
+        if not await self._holds(call.session):
+            return
+        try:
+            async with asyncio.timeout(_STOP_S if self._tasks.closing else None):
+                await self._sender_of(call).finish(outcome)
+        except (UndeliverableException, TimeoutError) as error:
+            await self._answer_error(call.reply, error, call.agent, call.session)
 
     async def _fail(self, call: IncomingCall, error: BaseException) -> None:
         if call.sender is None:
             await self._answer_error(call.reply, error, call.agent, call.session)
-        elif call.cancellation._cancelled and call.id not in self._orphans:
+        elif isinstance(call.sender, ChunkSender) and call.cancellation._cancelled and call.id not in self._orphans:
             # Its reader has left it.
             self._senders.discard(call.sender)
             call.sender.close()
         else:
             await self._end(call, ReplyEnvelope(status="error", payload=encode_error(error, agent=str(call.agent))))
 
-    def _sender_of(self, call: IncomingCall) -> ChunkSender:
+    async def _keep(self, call: IncomingCall) -> None:
+        """Store the answer under the id of its call, as a stream."""
+        call.sender = KeptChunks(
+            self._broker, self._outbox, self._subjects.chunk(call.id), call.reply, store_timeout=self._store_timeout
+        )
+        self._senders.add(call.sender)
+        await call.sender.open(self._subjects.pulse(call.id))
+        # From now on it is here that the stream goes on or ends, and not with its caller.
+        headers, payload = encode_reply(ReplyEnvelope(status="alive"))
+        self._outbox.post(call.reply, payload, headers=headers)
+
+    def _sender_of(self, call: IncomingCall) -> ChunkSender | KeptChunks:
         if call.sender is None:
             call.sender = ChunkSender(self._broker, self._outbox, call.reply)
             self._senders.add(call.sender)
@@ -378,6 +414,10 @@ class IncomingCalls:
         early[call_id] = now
         while early and (len(early) > _EARLY_CANCELS or now - next(iter(early.values())) > _EARLY_CANCEL_S):
             early.popitem(last=False)
+
+
+def _ran_out(call: IncomingCall, error: BaseException) -> bool:
+    return isinstance(error, asyncio.CancelledError) and time.monotonic() >= call.deadline
 
 
 def addressed_key(key_token: str, named_key: str | None) -> str:

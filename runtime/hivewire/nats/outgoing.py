@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -26,6 +26,8 @@ from hivewire.nats.chunk_inlet import ChunkInlet
 from hivewire.nats.dead_letters import STORY_BYTES
 from hivewire.nats.envelope import CallEnvelope, CallOperation, EventEnvelope, ReplyEnvelope, encode_event
 from hivewire.nats.event_stream import why_refused
+from hivewire.nats.kept_stream import KeptMessageStream
+from hivewire.nats.kept_streams import Call, KeptStreams
 from hivewire.nats.message_stream import NatsMessageStream
 from hivewire.nats.options import RuntimeOptions
 from hivewire.nats.outbox import Outbox
@@ -109,6 +111,34 @@ class Outgoing:
             return reply
 
         return NatsMessageStream(ChunkInlet(self._outbox), tasks, call, partial(self._answer, recipient, sender))
+
+    def stream_kept(
+        self,
+        message: Any,
+        recipient: AgentId,
+        *,
+        sender: AgentId | None,
+        cancellation_token: CancellationToken | None,
+        message_id: str | None,
+        timeout: float | None,
+        streams: KeptStreams,
+    ) -> KeptMessageStream:
+        """Do the same, and have the broker keep what the handler yields."""
+
+        async def prepare(stream_id: str) -> Call:
+            limit = self._limit(timeout, cancellation_token)
+            envelope = await self._enveloped(message, recipient, sender, cancellation_token, message_id)
+            envelope.kept = True
+
+            async def call(on_start: Callable[[], object]) -> ReplyEnvelope:
+                reply, _ = await self._calls.call(
+                    recipient, envelope, limit=limit, call_id=stream_id, on_start=on_start
+                )
+                return reply
+
+            return call
+
+        return streams.open(prepare, partial(self._answer, recipient, sender))
 
     async def operate(self, operation: CallOperation, agent: AgentId, argument: Any = None) -> Any:
         """Ask an agent's process for something about the agent."""
@@ -232,7 +262,7 @@ class Outgoing:
         if reply.status == "error":
             raise decode_error(reply.payload)
         if envelope.operation != "message":
-            return self._decoded(reply)
+            return self.decoded(reply)
         if reply.status == "end":
             return [self._answer(recipient, envelope.sender, chunk) for chunk in (inlet.chunks if inlet else ())]
         return self._answer(recipient, envelope.sender, reply)
@@ -240,9 +270,10 @@ class Outgoing:
     def _answer(self, recipient: AgentId, sender: AgentId | None, reply: ReplyEnvelope) -> Any:
         if _event_log.isEnabledFor(logging.INFO):
             self._report(reply, recipient, sender, MessageKind.RESPOND, DeliveryStage.DELIVER)
-        return self._decoded(reply)
+        return self.decoded(reply)
 
-    def _decoded(self, reply: ReplyEnvelope) -> Any:
+    def decoded(self, reply: ReplyEnvelope) -> Any:
+        """Return the value of a reply."""
         return self._serializers.decode(reply.payload, type_name=reply.type_name, content_type=reply.content_type)
 
     def _trace(self) -> Mapping[str, str]:

@@ -39,6 +39,7 @@ from hivewire.nats.broker import Broker
 from hivewire.nats.calls import Calls
 from hivewire.nats.declarations import Declarations, filter_of, shape_of, subscriber_of
 from hivewire.nats.event_stream import EventStream
+from hivewire.nats.kept_streams import KeptStreams
 from hivewire.nats.options import OptionKeywords, RuntimeOptions
 from hivewire.nats.outbox import Outbox
 from hivewire.nats.outgoing import Outgoing
@@ -108,6 +109,7 @@ class NatsAgentRuntime(AgentHost):
         self._calls: Calls
         self._outgoing: Outgoing
         self._scheduling: Scheduling
+        self._kept_streams: KeptStreams
         self._serving: Serving
 
     def __repr__(self) -> str:
@@ -180,6 +182,9 @@ class NatsAgentRuntime(AgentHost):
                 self._interventions,
                 self._tracer,
                 timeout=self._options.publish_timeout,
+            )
+            self._kept_streams = KeptStreams(
+                self._broker, self._subjects, self._tasks, store_timeout=self._options.publish_timeout
             )
             self._serving = Serving(
                 self._broker,
@@ -358,6 +363,7 @@ class NatsAgentRuntime(AgentHost):
         cancellation_token: CancellationToken | None = None,
         message_id: str | None = None,
         timeout: float | None = None,
+        resumable: bool = False,
     ) -> MessageStream:
         """Send a message to one agent and iterate over what its handler yields; see `AgentRuntime`.
 
@@ -367,6 +373,16 @@ class NatsAgentRuntime(AgentHost):
         self._check_connected()
         if self._options.strict_ids:
             check_strict_agent_id(recipient)
+        if resumable:
+            return self._outgoing.stream_kept(
+                message,
+                recipient,
+                sender=sender,
+                cancellation_token=cancellation_token,
+                message_id=message_id,
+                timeout=timeout,
+                streams=self._kept_streams,
+            )
         return self._outgoing.stream(
             message,
             recipient,
@@ -376,6 +392,20 @@ class NatsAgentRuntime(AgentHost):
             timeout=timeout,
             tasks=self._tasks,
         )
+
+    def resume_stream(self, stream_id: str, *, after: int = 0, timeout: float | None = None) -> MessageStream:
+        """Read a resumable stream, which any process may have opened, from the chunk that follows number `after`; see
+        `AgentRuntime`.
+
+        Raises:
+            RuntimeStateError: not connected.
+            ValueError: `after` is negative.
+            BrokerUnavailableError: out of the iteration: there is no connection to NATS for long.
+        """
+        self._check_connected()
+        if after < 0:
+            raise ValueError(f"A stream is resumed after the number of one of its chunks, or after 0, and not {after}")
+        return self._kept_streams.resume(stream_id, self._outgoing.decoded, after=after, timeout=timeout)
 
     async def publish_message(
         self,

@@ -111,6 +111,7 @@ class Serving:
             interventions,
             tasks,
             record_payloads=options.record_payloads,
+            store_timeout=options.publish_timeout,
         )
         self._events = EventTurns(
             broker,

@@ -49,6 +49,15 @@ async def last_message_of(broker: Broker, stream: str, subject: str) -> StoredMe
     return await _get(broker, stream, {"last_by_subj": subject})
 
 
+async def message_from(broker: Broker, stream: str, sequence: int, subject: str) -> StoredMessage | None:
+    """Read the first message of one subject at or after a sequence; None when there is none.
+
+    Raises:
+        as `messages_of`.
+    """
+    return await _get(broker, stream, {"seq": sequence, "next_by_subj": subject})
+
+
 async def delete_message(broker: Broker, stream: str, sequence: int) -> None:
     """Delete one message; one that is gone is no error.
 

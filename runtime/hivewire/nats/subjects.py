@@ -248,6 +248,10 @@ class Subjects:
         """The wildcard over the chunks of all resumable streams."""
         return f"{self._prefix}chunk.*"
 
+    def pulse(self, stream_id: str) -> str:
+        """Return the subject on which whoever runs the handler of a resumable stream answers."""
+        return f"{self._prefix}pulse.{token(stream_id)}"
+
     def dead(self, agent_type: str, key: str, message: int | str) -> str:
         """Return the subject of one dead letter; `message` is its stream sequence or its call id."""
         return f"{self._prefix}dead.{type_token(agent_type)}.{token(key)}.{token(str(message))}"

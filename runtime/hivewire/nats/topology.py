@@ -22,7 +22,8 @@ PLAN_KEY: Final = "hivewire.plan"
 """The metadata key of the plan version that a stream or consumer was last changed by."""
 
 MAX_CONSUMERS: Final = 100_000
-"""The broker's own limit is 1000 for a stream, and every shard that lags has a reader of its own."""
+"""The broker's own limit is 1000 for a stream, and every shard that lags has a reader of its own, as has everybody who
+reads a resumable stream."""
 
 ACK_WAIT_S: Final = 30
 FORWARD_ACK_WAIT_S: Final = 5
@@ -136,7 +137,13 @@ def plan(
             **duplicate_window,
         ),
         _stream(subjects.dead_stream, [subjects.dead_letters], discard="new"),
-        _stream(subjects.chunks_stream, [subjects.chunks], discard="old", max_age=CHUNK_AGE_S * _SECOND_NS),
+        _stream(
+            subjects.chunks_stream,
+            [subjects.chunks],
+            discard="old",
+            max_age=CHUNK_AGE_S * _SECOND_NS,
+            max_consumers=MAX_CONSUMERS,
+        ),
         bucket_stream(subjects.state_bucket),
         bucket_stream(subjects.registry_bucket),
         # Without delete markers, the loss of the bucket's leader expires sessions that are alive.
