@@ -11,9 +11,10 @@ from hivewire.nats.dead_letters import DeadLetter
 from hivewire.nats.subjects import Subjects
 
 
-async def api(client: Client, operation: str) -> dict[str, Any]:
+async def api(client: Client, operation: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
     """Ask the JetStream API."""
-    answer: dict[str, Any] = json.loads((await client.request(f"$JS.API.{operation}", timeout=10)).data)
+    payload = b"" if request is None else json.dumps(request).encode()
+    answer: dict[str, Any] = json.loads((await client.request(f"$JS.API.{operation}", payload, timeout=10)).data)
     assert "error" not in answer, answer
     return answer
 
