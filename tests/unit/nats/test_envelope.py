@@ -53,6 +53,7 @@ calls = st.builds(
     message_id=st.none() | texts,
     key=st.none() | texts,
     chain=st.lists(texts.filter(bool), max_size=3).map(tuple),
+    kept=st.booleans(),
     trace=traces,
 )
 
@@ -139,6 +140,7 @@ def test_a_request_says_what_differs_from_the_usual() -> None:
         message_id="m,1",
         key="k" * 130,
         chain=("t,1", "t2"),
+        kept=True,
         trace={"traceparent": TRACEPARENT, "tracestate": "a=1"},
     )
     assert encode_call(call)[0] == {
@@ -150,6 +152,7 @@ def test_a_request_says_what_differs_from_the_usual() -> None:
         "Hw-Id": "m,1",
         "Hw-Key": "k" * 130,
         "Hw-Chain": "t%2C1,t2",
+        "Hw-Stream": "keep",
         "traceparent": TRACEPARENT,
         "tracestate": "a=1",
     }
@@ -281,6 +284,7 @@ def test_a_message_without_headers_is_no_event() -> None:
         ({"Hw-Type": "A", "Hw-Left": "9" * 5000}, "Hw-Left"),
         ({"Hw-Type": "%FF", "Hw-Left": "1"}, "percent-encoded"),
         ({"Hw-Type": "A", "Hw-Left": "1", "Hw-Op": "format"}, "unknown operation 'format'"),
+        ({"Hw-Type": "A", "Hw-Left": "1", "Hw-Stream": "for ever"}, "'for ever' and not 'keep'"),
         ({"Hw-Type": "A", "Hw-Left": "1", "Hw-Sender": "nobody"}, "not type/key"),
         ({"Hw-Type": "A", "Hw-Left": "1", "Hw-Sender": "no%20type/k"}, "not an agent id"),
     ],
