@@ -217,6 +217,7 @@ class TestAMessageThatExpires:
         await runtime.start()
         gate = Gate()
         inbox = await serve(runtime, "agent", gate)
+        await serve(runtime, "other")
         first = asyncio.create_task(runtime.send_message("first", AGENT))
         await until(lambda: gate.entered == 1)
         with pytest.raises(DeadlineExceededError):
@@ -224,6 +225,8 @@ class TestAMessageThatExpires:
         with pytest.raises(DeadlineExceededError):
             async for _ in runtime.stream_message("late", AGENT, timeout=0.2):
                 pass
+        # Whoever has expired for its caller has then expired for the agent's process too.
+        await runtime.send_message("x", AgentId("other", "o"))
         last = asyncio.create_task(runtime.send_message("last", AGENT))
         gate.opened.set()
 
