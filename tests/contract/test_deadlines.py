@@ -57,6 +57,18 @@ class TestEachWayToLimitACall:
         gate.opened.set()
         await settle(runtime)
 
+    @pytest.mark.parametrize("timeout", ["5", float("nan"), float("inf")])
+    async def test_is_a_finite_number_of_seconds(self, runtime: Runtime, timeout: Any) -> None:
+        inbox = await serve(runtime, "agent")
+        with pytest.raises(ValueError, match=r"timeout=.* is not a number of seconds"):
+            await runtime.send_message("x", AGENT, timeout=timeout)
+        with pytest.raises(ValueError, match=r"timeout=.* is not a number of seconds"):
+            runtime.stream_message("x", AGENT, timeout=timeout)
+        with pytest.raises(ValueError, match=r"timeout=.* is not a number of seconds"):
+            runtime.resume_stream("x", timeout=timeout)
+
+        assert inbox.received == []
+
     async def test_says_which_deadline_it_was(self, runtime: Runtime) -> None:
         gate = Gate()
         await serve(runtime, "agent", gate)

@@ -190,6 +190,15 @@ class TestIds:
 
 
 class TestRefusals:
+    async def test_what_is_no_time_and_no_target_is_refused(self, runtime: Runtime) -> None:
+        wrong: Any = "tomorrow"
+        with pytest.raises(TypeError, match="'tomorrow' is not a datetime"):
+            await runtime.schedule_message("x", AgentId("agent", "k"), at=wrong)
+        with pytest.raises(TypeError, match="an AgentId or a TopicId, and not 'tomorrow'"):
+            await runtime.schedule_message("x", wrong, after=60)
+
+        assert await runtime.list_schedules() == []
+
     @pytest.mark.parametrize(
         ("arguments", "text"),
         [

@@ -30,8 +30,6 @@ KEPT_S: Final = 3_600.0
 KEPT_ENDED_STREAMS: Final = 1_000
 """How many streams are kept after their end: above that, the one that ended first is forgotten."""
 
-_END: Final = object()
-
 
 class KeptChunks:
     """What a handler has yielded so far. `end` is done once there will be no more, with what ended it."""
@@ -191,7 +189,6 @@ class LocalKeptStream(MessageStream):
         self._kept: KeptChunks | None = None
         self._error: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._reading = False
 
     def __repr__(self) -> str:
         state = "open" if self._kept is not None else "ended" if self._start is None else "not started"
@@ -228,32 +225,18 @@ class LocalKeptStream(MessageStream):
             loop = asyncio.get_running_loop()
             turn.token._link(id(self), lambda: call_on(loop, partial(_break_off, reader)))
 
-    async def __anext__(self) -> Any:
-        if self._reading:
-            raise RuntimeError(f"{self!r} is being read already: one task at a time may read a stream")
-        self._reading = True
-        try:
-            await self.start()
-            chunk = await self._next()
-        except BaseException:
-            self._end()
-            raise
-        finally:
-            self._reading = False
-        if chunk is _END:
-            self._end()
-            raise StopAsyncIteration
-        self._position += 1
-        return chunk if self._copy is None else self._copy(chunk)
-
     async def aclose(self) -> None:
-        self._end()
+        self._start = self._kept = self._error = None
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.token._unlink(id(self))
+        wake(self._waiter)
 
     async def cancel(self) -> None:
         if self._start is None:
             self._cancel(self._id)
         else:
-            self._end()
+            await self.aclose()
 
     async def _next(self) -> Any:
         while True:
@@ -261,14 +244,16 @@ class LocalKeptStream(MessageStream):
                 raise self._error
             kept = self._kept
             if kept is None:
-                return _END
+                raise StopAsyncIteration
             if self._position < len(kept.chunks):
-                return kept.chunks[self._position]
+                chunk = kept.chunks[self._position]
+                self._position += 1
+                return chunk if self._copy is None else self._copy(chunk)
             if kept.end.cancelled():
                 raise asyncio.CancelledError(f"The handler of the stream {self._id} was cancelled")
             if kept.end.done():
                 kept.end.result()
-                return _END
+                raise StopAsyncIteration
             await self._changed(kept)
 
     async def _changed(self, kept: KeptChunks) -> None:
@@ -282,13 +267,6 @@ class LocalKeptStream(MessageStream):
             ) from None
         finally:
             self._waiter = None
-
-    def _end(self) -> None:
-        self._start = self._kept = self._error = None
-        turn, self._turn = self._turn, None
-        if turn is not None:
-            turn.token._unlink(id(self))
-        wake(self._waiter)
 
     def _end_with_turn(self) -> None:
         turn = self._turn

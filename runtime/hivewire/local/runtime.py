@@ -27,12 +27,13 @@ from hivewire.local.schedules import LocalSchedules
 from hivewire.local.streams import LocalStream, StreamCall
 from hivewire.local.work import Call, Publication, Work
 from hivewire.logging import DeliveryStage, MessageKind
+from hivewire.model.call_limit import check_timeout
 from hivewire.model.cancellation import CancellationToken
 from hivewire.model.ids import AgentId, check_strict_agent_id
 from hivewire.model.interventions import InterventionChain, InterventionHandler
 from hivewire.model.schedule_rules import ScheduleRule
-from hivewire.model.schedules import Schedule, ScheduleHandle, check_schedule_id
-from hivewire.model.streams import MessageStream
+from hivewire.model.schedules import Schedule, ScheduleHandle, check_schedule
+from hivewire.model.streams import MessageStream, check_position
 from hivewire.model.topics import TopicId, check_strict_topic_id
 from hivewire.telemetry.tracing import MessageTracer
 
@@ -171,6 +172,7 @@ class SingleThreadedAgentRuntime(AgentHost):
         The handler is at most 16 chunks ahead of its reader. A resumable stream is kept in memory for an hour after its
         end; of those that have ended, the last 1,000 are.
         """
+        check_timeout(timeout)
         arguments = (message, recipient, sender, cancellation_token, message_id, timeout)
         if not resumable:
             return LocalStream(recipient, partial(self._open_stream, StreamCall, *arguments))
@@ -184,8 +186,8 @@ class SingleThreadedAgentRuntime(AgentHost):
         Raises:
             ValueError: `after` is negative.
         """
-        if after < 0:
-            raise ValueError(f"A stream is resumed after the number of one of its chunks, or after 0, and not {after}")
+        check_position(after)
+        check_timeout(timeout)
         find = partial(self._kept_streams.find, stream_id, after=after)
         return self._kept_stream(stream_id, find, after=after, timeout_s=timeout)
 
@@ -235,7 +237,7 @@ class SingleThreadedAgentRuntime(AgentHost):
             SerializationError: messages are serialized, and this one cannot be.
         """
         rule = ScheduleRule.of(at=at, after=after, every=every, cron=cron, time_zone=time_zone)
-        check_schedule_id(id)
+        check_schedule(id, target)
         if self._strict_ids:
             check_strict_agent_id(target) if isinstance(target, AgentId) else check_strict_topic_id(target)
         schedule = Schedule(
@@ -361,6 +363,7 @@ class SingleThreadedAgentRuntime(AgentHost):
         message_id: str | None,
         timeout: float | None,
     ) -> CallT:
+        check_timeout(timeout)
         self._check_known(recipient)
         if self._strict_ids:
             check_strict_agent_id(recipient)

@@ -138,7 +138,6 @@ class LocalStream(MessageStream):
         self._send: Callable[[], StreamCall] | None = send
         self._call: StreamCall | None = None
         self._position = 0
-        self._reading = False
 
     def __repr__(self) -> str:
         state = "open" if self._call is not None else "ended" if self._send is None else "not started"
@@ -158,40 +157,23 @@ class LocalStream(MessageStream):
         return self._position
 
     async def start(self) -> None:
-        self._start()
-
-    async def __anext__(self) -> Any:
-        if self._reading:
-            raise RuntimeError(f"{self!r} is being read already: one task at a time may read a stream")
-        self._start()
-        if self._call is None:
-            raise StopAsyncIteration
-        self._reading = True
-        try:
-            chunk = await self._call.pull()
-        except BaseException:
-            self._end()
-            raise
-        finally:
-            self._reading = False
-        if chunk is _END:
-            self._end()
-            raise StopAsyncIteration
-        self._position += 1
-        return chunk
-
-    async def aclose(self) -> None:
-        self._end()
-
-    def _start(self) -> None:
         if self._send is not None:
             send, self._send = self._send, None
             self._call = send()
 
-    def _end(self) -> None:
+    async def aclose(self) -> None:
         call, self._call, self._send = self._call, None, None
         if call is not None:
             call.close()
+
+    async def _next(self) -> Any:
+        if self._call is None:
+            raise StopAsyncIteration
+        chunk = await self._call.pull()
+        if chunk is _END:
+            raise StopAsyncIteration
+        self._position += 1
+        return chunk
 
 
 def wake(waiter: asyncio.Future[None] | None) -> None:

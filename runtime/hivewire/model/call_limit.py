@@ -9,7 +9,17 @@ from hivewire.model import grace
 from hivewire.model.cancellation import CancellationToken
 from hivewire.model.contexts import TurnContext
 
-__all__ = ["CallLimit", "limit_of"]
+__all__ = ["CallLimit", "check_timeout", "limit_of"]
+
+
+def check_timeout(timeout: float | None) -> None:
+    """Refuse what is not a number of seconds. None is for the default.
+
+    Raises:
+        ValueError: it is none, or not a finite one.
+    """
+    if timeout is not None and not (isinstance(timeout, int | float) and math.isfinite(timeout)):
+        raise ValueError(f"timeout={timeout!r} is not a number of seconds: leave it out for the runtime's default")
 
 
 # Not frozen, as that would make it three times as slow to build.

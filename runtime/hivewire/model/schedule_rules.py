@@ -183,6 +183,8 @@ def _fields(cron: str) -> str:
 
 
 def _moment(at: datetime) -> datetime:
+    if not isinstance(at, datetime):
+        raise TypeError(f"at={at!r} is not a datetime with a time zone")
     if at.tzinfo is None or at.utcoffset() is None:
         raise ValueError(f"at={at.isoformat()} has no time zone: write datetime(..., tzinfo=ZoneInfo(...)) or UTC")
     return at.astimezone(UTC)

@@ -11,7 +11,7 @@ from hivewire.model.ids import AgentId
 from hivewire.model.schedule_rules import ScheduleRule, utc_text
 from hivewire.model.topics import TopicId
 
-__all__ = ["MessageScheduler", "Schedule", "ScheduleHandle", "check_schedule_id"]
+__all__ = ["MessageScheduler", "Schedule", "ScheduleHandle", "check_schedule"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,11 +107,14 @@ class MessageScheduler(Protocol):
         ...
 
 
-def check_schedule_id(id: str | None) -> None:
-    """Refuse an id that names nothing.
+def check_schedule(id: str | None, target: object) -> None:
+    """Refuse an id that names nothing, and a target that is none.
 
     Raises:
-        ValueError: it is empty.
+        ValueError: the id is empty.
+        TypeError: the target is neither an agent's id nor a topic's.
     """
+    if not isinstance(target, AgentId | TopicId):
+        raise TypeError(f"A schedule's target is an AgentId or a TopicId, and not {target!r}")
     if id == "":
         raise ValueError("A schedule's id can't be empty: leave it out to get a new one")

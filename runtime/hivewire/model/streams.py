@@ -8,7 +8,7 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self, TypeGuard
 
-__all__ = ["MessageStream", "close_stream", "is_stream", "is_stream_class"]
+__all__ = ["MessageStream", "check_position", "close_stream", "is_stream", "is_stream_class"]
 
 
 class MessageStream(ABC, AsyncIterator[Any]):
@@ -28,6 +28,8 @@ class MessageStream(ABC, AsyncIterator[Any]):
     cancelled by `cancel`, by the token and the timeout that the message was sent with.
     """
 
+    _is_being_read = False
+
     @property
     def id(self) -> str | None:
         """What a resumable stream is found by again, as soon as it has started. None: it is not resumable."""
@@ -43,7 +45,25 @@ class MessageStream(ABC, AsyncIterator[Any]):
         """Send the message now, without waiting for a chunk. A second time it does nothing."""
 
     @abstractmethod
-    async def __anext__(self) -> Any: ...
+    async def _next(self) -> Any:
+        """Return the next chunk.
+
+        Raises:
+            StopAsyncIteration: there are no more.
+        """
+
+    async def __anext__(self) -> Any:
+        if self._is_being_read:
+            raise RuntimeError(f"{self!r} is being read already: one task at a time may read a stream")
+        self._is_being_read = True
+        try:
+            await self.start()
+            return await self._next()
+        except BaseException:
+            await self.aclose()
+            raise
+        finally:
+            self._is_being_read = False
 
     @abstractmethod
     async def aclose(self) -> None:
@@ -66,6 +86,16 @@ class MessageStream(ABC, AsyncIterator[Any]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def check_position(after: int) -> None:
+    """Refuse what is not the number of a chunk to resume a stream after.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(after, int) or after < 0:
+        raise ValueError(f"A stream is resumed after the number of one of its chunks, or after 0, and not {after!r}")
 
 
 async def close_stream(chunks: AsyncIterator[Any]) -> None:

@@ -45,7 +45,6 @@ class KeptMessageStream(MessageStream):
         self._error: BaseException | None = None
         self._started = False
         self._closed = False
-        self._taking = False
 
     @property
     def id(self) -> str:
@@ -70,23 +69,6 @@ class KeptMessageStream(MessageStream):
             self._closed = True
             raise
 
-    async def __anext__(self) -> Any:
-        if self._taking:
-            raise RuntimeError(f"{self!r} is being read already: one task at a time may read a stream")
-        self._taking = True
-        try:
-            await self.start()
-            record = await self._next()
-        except BaseException:
-            await self.aclose()
-            raise
-        finally:
-            self._taking = False
-        if record is None:
-            await self.aclose()
-            raise StopAsyncIteration
-        return self._decode(record)
-
     async def aclose(self) -> None:
         self._closed = True
         self._follower.stop()
@@ -100,23 +82,23 @@ class KeptMessageStream(MessageStream):
     def __del__(self) -> None:
         self._follower.abandon()
 
-    async def _next(self) -> ReplyEnvelope | None:
+    async def _next(self) -> Any:
         if self._closed:
-            return None
+            raise StopAsyncIteration
         if self._error is not None:
             raise self._error
         try:
             record = await self._awaited()
         except ReadingStopped:
-            return None
+            raise StopAsyncIteration from None
         match record.status:
             case "value":
                 self._position += 1
-                return record
+                return self._decode(record)
             case "error":
                 raise decode_error(record.payload)
             case _:
-                return None
+                raise StopAsyncIteration
 
     async def _awaited(self) -> ReplyEnvelope:
         turn = current_turn()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from hivewire.exceptions import DeadlineExceededError
+from hivewire.model import grace
 from hivewire.model.contexts import current_turn
 from hivewire.model.remote_errors import decode_error
 from hivewire.model.streams import MessageStream
@@ -57,7 +58,6 @@ class NatsMessageStream(MessageStream):
         self._call = call
         self._decode = decode
         self._closed = False
-        self._taking = False
 
     @property
     def position(self) -> int:
@@ -68,29 +68,13 @@ class NatsMessageStream(MessageStream):
         if reading.task is None and not self._closed:
             reading.task = self._tasks.start(reading.run(self._call), name="hivewire: stream")
 
-    async def __anext__(self) -> Any:
-        if self._taking:
-            raise RuntimeError(f"{self!r} is being read already: one task at a time may read a stream")
-        self._taking = True
-        try:
-            await self.start()
-            chunk = await self._next()
-        except BaseException:
-            await self.aclose()
-            raise
-        finally:
-            self._taking = False
-        if chunk is None:
-            self._closed = True
-            raise StopAsyncIteration
-        return self._decode(chunk)
-
     async def aclose(self) -> None:
         self._closed = True
         task = self._reading.task
         if task is not None and not task.done():
             task.cancel()
-            await asyncio.wait([task])
+            # For the cancel to be sent, and not for the handler.
+            await asyncio.wait([task], timeout=grace.GRACE_S)
 
     def __del__(self) -> None:
         task = self._reading.task
@@ -99,7 +83,13 @@ class NatsMessageStream(MessageStream):
             if not loop.is_closed():
                 loop.call_soon_threadsafe(task.cancel)
 
-    async def _next(self) -> ReplyEnvelope | None:
+    async def _next(self) -> Any:
+        chunk = await self._taken()
+        if chunk is None:
+            raise StopAsyncIteration
+        return self._decode(chunk)
+
+    async def _taken(self) -> ReplyEnvelope | None:
         reading = self._reading
         inlet = reading.inlet
         if not self._closed and not inlet.chunks and not reading.is_over:

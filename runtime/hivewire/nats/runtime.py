@@ -24,15 +24,16 @@ from hivewire.exceptions import (
     ScheduleNotFoundError,
 )
 from hivewire.logging import EVENT_LOGGER_NAME
+from hivewire.model.call_limit import check_timeout
 from hivewire.model.cancellation import CancellationToken
 from hivewire.model.contexts import MessageHandlerContext
 from hivewire.model.ids import AgentId, AgentMetadata, AgentType, check_strict_agent_id
 from hivewire.model.interventions import InterventionChain
 from hivewire.model.runtime import Agent
 from hivewire.model.schedule_rules import ScheduleRule
-from hivewire.model.schedules import Schedule, ScheduleHandle, check_schedule_id
+from hivewire.model.schedules import Schedule, ScheduleHandle, check_schedule
 from hivewire.model.serialization import MessageSerializer
-from hivewire.model.streams import MessageStream
+from hivewire.model.streams import MessageStream, check_position
 from hivewire.model.subscriptions import Subscription
 from hivewire.model.topics import TopicId, check_strict_topic_id
 from hivewire.nats.broker import Broker
@@ -339,6 +340,7 @@ class NatsAgentRuntime(AgentHost):
             MessageTooLargeError: the message, or the agent's state, exceeds the broker's limit.
             RuntimeStateError: not connected, or stopped while the call waited.
         """
+        check_timeout(timeout)
         await self._ready()
         if self._options.strict_ids:
             check_strict_agent_id(recipient)
@@ -370,6 +372,7 @@ class NatsAgentRuntime(AgentHost):
         Raises:
             RuntimeStateError: not connected. Whatever `send_message` raises comes out of the iteration.
         """
+        check_timeout(timeout)
         self._check_connected()
         if self._options.strict_ids:
             check_strict_agent_id(recipient)
@@ -403,8 +406,8 @@ class NatsAgentRuntime(AgentHost):
             BrokerUnavailableError: out of the iteration: there is no connection to NATS for long.
         """
         self._check_connected()
-        if after < 0:
-            raise ValueError(f"A stream is resumed after the number of one of its chunks, or after 0, and not {after}")
+        check_position(after)
+        check_timeout(timeout)
         return self._kept_streams.resume(stream_id, self._outgoing.decoded, after=after, timeout=timeout)
 
     async def publish_message(
@@ -464,7 +467,7 @@ class NatsAgentRuntime(AgentHost):
             RuntimeStateError: not connected.
         """
         rule = ScheduleRule.of(at=at, after=after, every=every, cron=cron, time_zone=time_zone)
-        check_schedule_id(id)
+        check_schedule(id, target)
         await self._ready()
         if self._options.strict_ids:
             check_strict_agent_id(target) if isinstance(target, AgentId) else check_strict_topic_id(target)
