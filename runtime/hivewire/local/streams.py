@@ -23,8 +23,6 @@ __all__ = ["LocalStream", "StreamCall", "wake"]
 _WINDOW_CHUNKS: Final = 16
 """How many chunks may wait for their reader before the handler waits for it."""
 
-_END: Final = object()
-
 
 class StreamCall(Call):
     """A direct message whose answer is read in chunks. Its future is the end of it.
@@ -71,21 +69,22 @@ class StreamCall(Call):
             self._room = self.unread_since = None
 
     async def pull(self) -> Any:
-        """Return the next chunk, or, when there are no more, the sign of the end.
+        """Return the next chunk.
 
         Raises:
+            StopAsyncIteration: there are no more.
             BaseException: what ended the stream.
         """
         if self.future.cancelled() and not self._handler_ended:
             self._chunks.clear()
         while not self._chunks:
             if self._closed:
-                return _END
+                raise StopAsyncIteration
             if self.future.done():
                 if self.future.cancelled():
                     raise asyncio.CancelledError(f"The stream of {self} was cancelled")
                 self.future.result()
-                return _END
+                raise StopAsyncIteration
             self._arrival = self.future.get_loop().create_future()
             try:
                 await self._arrival
@@ -170,8 +169,6 @@ class LocalStream(MessageStream):
         if self._call is None:
             raise StopAsyncIteration
         chunk = await self._call.pull()
-        if chunk is _END:
-            raise StopAsyncIteration
         self._position += 1
         return chunk
 
