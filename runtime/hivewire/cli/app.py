@@ -163,6 +163,22 @@ def run_(
 
 
 @app.command()
+def gateway(
+    host: Annotated[str, typer.Option(envvar="HIVEWIRE_GATEWAY_HOST", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, envvar="HIVEWIRE_GATEWAY_PORT", help="The port. 0: a free one.")
+    ] = 8080,
+    broker: Broker = "",
+    namespace: Namespace = "default",
+    creds: Credentials = "",
+) -> None:
+    """Serve HTTP for agents: events and direct messages come in, until SIGTERM or SIGINT; then drain."""
+    from hivewire.cli.gateway import gateway
+
+    gateway(host=host, port=port, broker=broker, namespace=namespace, credentials=creds)
+
+
+@app.command()
 def send(
     recipient: Annotated[str, typer.Argument(metavar="TYPE/KEY", help="The agent.")],
     message: Message,

@@ -1,0 +1,92 @@
+"""A runtime that passes messages on without reading them.
+
+A process between NATS and another protocol knows none of the users' classes. So messages stay what they are on the
+wire: bytes, the name of their type, and their content type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hivewire.exceptions import UndeliverableException
+from hivewire.model.serializer_registry import Encoded, HandledTypes, SerializerRegistry
+from hivewire.model.topics import TopicId
+from hivewire.nats.broker import JetStreamError, Stored
+from hivewire.nats.dead_letters import STORY_BYTES
+from hivewire.nats.envelope import NONE_TYPE_NAME, EventEnvelope, encode_event
+from hivewire.nats.event_stream import why_refused
+from hivewire.nats.header_text import quoted
+from hivewire.nats.runtime import NatsAgentRuntime
+
+__all__ = ["RelayRuntime"]
+
+
+class RelayRuntime(NatsAgentRuntime):
+    """Sends, publishes and returns `Encoded` messages. An answer of None is None."""
+
+    def __init__(self, broker_url: str, **options: Any) -> None:
+        super().__init__(broker_url, **options)
+        self._serializers = _AsTheyAre()
+
+    async def store_event(
+        self,
+        message: Encoded,
+        topic: TopicId,
+        *,
+        message_id: str,
+        deduplication_id: str,
+        attributes: Mapping[str, str] | None = None,
+        trace: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Stored:
+        """Store an event and return where; the stream keeps one of several with the same `deduplication_id`.
+
+        Args:
+            attributes: Further attributes of the CloudEvent, by their names without prefix.
+            timeout: Seconds until it is given up. Default: the runtime's `publish_timeout`.
+
+        Raises:
+            BrokerUnavailableError: it was not acknowledged in time; whether it is stored is unknown.
+            UndeliverableException: the event stream is full.
+            MessageTooLargeError: it exceeds the broker's limit.
+            RuntimeStateError: not connected.
+        """
+        await self._ready()
+        headers, payload = encode_event(
+            EventEnvelope(
+                topic=topic,
+                message_id=message_id,
+                type_name=message.type_name,
+                content_type=message.content_type,
+                payload=message.payload,
+                trace=trace or {},
+            )
+        )
+        headers |= {f"ce-{name}": quoted(value) for name, value in (attributes or {}).items()}
+        headers["Nats-Msg-Id"] = deduplication_id
+        subject = self._subjects.event(topic.source, topic.type)
+        self._broker.check_size(subject, payload, headers, reserve=STORY_BYTES)
+        try:
+            return await self._broker.store(
+                subject, payload, headers=headers, timeout=self._options.publish_timeout if timeout is None else timeout
+            )
+        except JetStreamError as error:
+            why = why_refused(error, self._subjects.events_stream)
+            raise UndeliverableException(f"A message to {topic} was not stored: {why}") from error
+
+
+class _AsTheyAre(SerializerRegistry):
+    def encode(self, message: Any) -> Encoded:
+        return message if isinstance(message, Encoded) else super().encode(message)
+
+    def decode(
+        self,
+        payload: bytes,
+        *,
+        type_name: str,
+        content_type: str,
+        preferred: HandledTypes | None = None,
+        strict: bool = False,
+    ) -> Any:
+        return None if type_name == NONE_TYPE_NAME else Encoded(type_name, content_type, payload)
