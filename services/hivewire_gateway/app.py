@@ -15,10 +15,13 @@ from hivewire_gateway.problems import Problem
 
 def create_app(gateway: Gateway) -> Starlette:
     """Return the application that serves a gateway's one public port."""
-    return Starlette(
+    app = Starlette(
         routes=[*Ingestion(gateway).routes(), *Calls(gateway).routes()],
         exception_handlers={Problem: _problem, HTTPException: _http_error},
     )
+    # The sender of a WebHook must never be redirected.
+    app.router.redirect_slashes = False
+    return app
 
 
 async def _problem(request: Request, error: Exception) -> Response:
@@ -28,4 +31,6 @@ async def _problem(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return Problem(error.status_code, f"{error.detail}: {request.method} {request.url.path}.").response()
+    return Problem(
+        error.status_code, f"{error.detail}: {request.method} {request.url.path}.", headers=error.headers
+    ).response()

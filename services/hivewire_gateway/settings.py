@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from hivewire_gateway.ingestion_settings import IngestionSettings
+
 
 class Settings(BaseModel):
     """Settings of one gateway process.
@@ -16,6 +18,7 @@ class Settings(BaseModel):
         max_body_bytes: Larger bodies are refused, before they are read to their end.
         store_timeout_s: How long a request waits for JetStream to store its event.
         drain_timeout_s: How long open requests may take to finish at the end.
+        ingestion: How events come in.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -27,3 +30,4 @@ class Settings(BaseModel):
     max_body_bytes: int = 1_000_000
     store_timeout_s: float = 10.0
     drain_timeout_s: float = 25.0
+    ingestion: IngestionSettings = IngestionSettings()

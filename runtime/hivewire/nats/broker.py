@@ -38,6 +38,10 @@ class JetStreamError(Exception):
         self.code = code
 
 
+class UnansweredError(BrokerUnavailableError):
+    """A request went out and no answer came: whether it was carried out is unknown."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
     """Where a stream stored a message. `duplicate`: it was there before, and `sequence` is that one's."""
@@ -116,7 +120,7 @@ class Broker(Connection):
         """Disconnect. Open requests end with `BrokerUnavailableError`."""
         await super().close()
         for waiter in list(self._waiters.values()):
-            waiter.on_error(BrokerUnavailableError("The connection to NATS was closed"))
+            waiter.on_error(UnansweredError("The connection to NATS was closed"))
 
     def new_token(self) -> str:
         """Return a new last token of a reply subject, unique over all processes."""
@@ -151,16 +155,21 @@ class Broker(Connection):
 
         Raises:
             TimeoutError: no answer within `timeout` seconds.
-            BrokerUnavailableError: the connection is down, or broke before the answer.
+            BrokerUnavailableError: the connection is down; an `UnansweredError` if it broke before the answer.
             AccessDeniedError: the server refused the subject.
         """
         waiting = _Request(subject)
         token = self.new_token()
         reply = self.listen(token, waiting)
+        sent = False
         try:
             async with asyncio.timeout(timeout):
                 while True:
-                    await self.publish(subject, payload, reply=reply, headers=headers)
+                    try:
+                        await self.publish(subject, payload, reply=reply, headers=headers)
+                    except BrokerUnavailableError as error:
+                        raise (UnansweredError(str(error)) if sent else error) from error
+                    sent = True
                     if again_after is None:
                         return await waiting.future
                     try:
@@ -204,7 +213,8 @@ class Broker(Connection):
 
         Raises:
             JetStreamError: the stream refused, for instance because the expected sequence is another.
-            BrokerUnavailableError: it was not acknowledged in time; whether it is stored is unknown.
+            BrokerUnavailableError: it is not stored, as no stream could be reached in time.
+            UnansweredError: it was not acknowledged in time; whether it is stored is unknown.
             MessageTooLargeError, AccessDeniedError: it can't be stored at all.
         """
         message = await self._persist(subject, payload, headers, timeout, _STORE_AGAIN_S, longest_pause_s)
@@ -229,8 +239,12 @@ class Broker(Connection):
         """Request until somebody answers: an election takes seconds, and a server that restarts too."""
         deadline = asyncio.get_running_loop().time() + timeout
         pause = 0.02
+        failure: type[BrokerUnavailableError] = BrokerUnavailableError
         while True:
-            await self.wait_connected(deadline)
+            try:
+                await self.wait_connected(deadline)
+            except BrokerUnavailableError as error:
+                raise failure(str(error)) from error
             remaining = deadline - asyncio.get_running_loop().time()
             why = "no stream leader answers"
             try:
@@ -244,12 +258,14 @@ class Broker(Connection):
                 if not is_status(message, NO_RESPONDERS):
                     return message
             except TimeoutError:
-                why = "no answer"
+                why, failure = "no answer", UnansweredError
             except BrokerUnavailableError as error:
                 why = str(error)
+                if isinstance(error, UnansweredError):
+                    failure = UnansweredError
             pause = min(pause * 2, longest_pause_s)
             if asyncio.get_running_loop().time() + pause >= deadline:
-                raise BrokerUnavailableError(f"NATS did not accept {subject} within {timeout:g} s: {why}")
+                raise failure(f"NATS did not accept {subject} within {timeout:g} s: {why}")
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 
     async def _check_server(self) -> None:
@@ -282,7 +298,7 @@ class Broker(Connection):
         # An answer that was on its way is lost with the connection.
         for waiter in list(self._waiters.values()):
             if isinstance(waiter, _Request):
-                waiter.on_error(BrokerUnavailableError("The connection to NATS broke before the answer"))
+                waiter.on_error(UnansweredError("The connection to NATS broke before the answer"))
 
     def _on_denied(self, operation: str, subject: str) -> None:
         # Who asked is not told.

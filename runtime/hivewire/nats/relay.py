@@ -7,6 +7,7 @@ wire: bytes, the name of their type, and their content type.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from hivewire.exceptions import UndeliverableException
@@ -19,7 +20,17 @@ from hivewire.nats.event_stream import why_refused
 from hivewire.nats.header_text import quoted
 from hivewire.nats.runtime import NatsAgentRuntime
 
-__all__ = ["RelayRuntime"]
+__all__ = ["PreparedEvent", "RelayRuntime"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedEvent:
+    """An event as it will be stored, of a size that the broker takes."""
+
+    topic: TopicId
+    subject: str
+    headers: Mapping[str, str]
+    payload: bytes
 
 
 class RelayRuntime(NatsAgentRuntime):
@@ -40,15 +51,34 @@ class RelayRuntime(NatsAgentRuntime):
         trace: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> Stored:
-        """Store an event and return where; the stream keeps one of several with the same `deduplication_id`.
+        """Store an event and return where: `prepare_event`, then `store_prepared`."""
+        event = await self.prepare_event(
+            message,
+            topic,
+            message_id=message_id,
+            deduplication_id=deduplication_id,
+            attributes=attributes,
+            trace=trace,
+        )
+        return await self.store_prepared(event, timeout=timeout)
+
+    async def prepare_event(
+        self,
+        message: Encoded,
+        topic: TopicId,
+        *,
+        message_id: str,
+        deduplication_id: str,
+        attributes: Mapping[str, str] | None = None,
+        trace: Mapping[str, str] | None = None,
+    ) -> PreparedEvent:
+        """Return an event as it will be stored. The stream keeps one of several with the same `deduplication_id`.
 
         Args:
             attributes: Further attributes of the CloudEvent, by their names without prefix.
-            timeout: Seconds until it is given up. Default: the runtime's `publish_timeout`.
+            trace: The W3C trace context, as plain header values.
 
         Raises:
-            BrokerUnavailableError: it was not acknowledged in time; whether it is stored is unknown.
-            UndeliverableException: the event stream is full.
             MessageTooLargeError: it exceeds the broker's limit.
             RuntimeStateError: not connected.
         """
@@ -67,13 +97,31 @@ class RelayRuntime(NatsAgentRuntime):
         headers["Nats-Msg-Id"] = deduplication_id
         subject = self._subjects.event(topic.source, topic.type)
         self._broker.check_size(subject, payload, headers, reserve=STORY_BYTES)
+        return PreparedEvent(topic=topic, subject=subject, headers=headers, payload=payload)
+
+    async def store_prepared(self, event: PreparedEvent, *, timeout: float | None = None) -> Stored:
+        """Store an event and return where. It may be tried again: it is stored once all the same.
+
+        Args:
+            timeout: Seconds until it is given up. Default: the runtime's `publish_timeout`.
+
+        Raises:
+            UnansweredError: it was not acknowledged in time; whether it is stored is unknown.
+            BrokerUnavailableError: it is not stored, as the broker could not be reached in time.
+            UndeliverableException: it is not stored, for instance because the event stream is full.
+            RuntimeStateError: not connected.
+        """
+        await self._ready()
         try:
             return await self._broker.store(
-                subject, payload, headers=headers, timeout=self._options.publish_timeout if timeout is None else timeout
+                event.subject,
+                event.payload,
+                headers=dict(event.headers),
+                timeout=self._options.publish_timeout if timeout is None else timeout,
             )
         except JetStreamError as error:
             why = why_refused(error, self._subjects.events_stream)
-            raise UndeliverableException(f"A message to {topic} was not stored: {why}") from error
+            raise UndeliverableException(f"A message to {event.topic} was not stored: {why}") from error
 
 
 class _AsTheyAre(SerializerRegistry):
