@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.websockets import WebSocket
 
 from hivewire_gateway.calls import Calls
 from hivewire_gateway.gateway import Gateway
 from hivewire_gateway.ingestion import Ingestion
 from hivewire_gateway.problems import Problem
+from hivewire_gateway.security.middleware import security_middleware
+from hivewire_gateway.security.refusals import answer
 
 
 def create_app(gateway: Gateway) -> Starlette:
-    """Return the application that serves a gateway's one public port."""
+    """Return the application that serves a gateway's one public port.
+
+    Raises:
+        ConfigurationError: a gateway can't be protected with these settings.
+    """
+    handlers: dict[Any, Any] = {Problem: _problem, HTTPException: _http_error}
     app = Starlette(
         routes=[*Ingestion(gateway).routes(), *Calls(gateway).routes()],
-        exception_handlers={Problem: _problem, HTTPException: _http_error},
+        middleware=security_middleware(gateway.settings),
+        exception_handlers=handlers,
     )
     # The sender of a WebHook must never be redirected.
     app.router.redirect_slashes = False
     return app
 
 
-async def _problem(request: Request, error: Exception) -> Response:
+async def _problem(connection: Request | WebSocket, error: Exception) -> Response | None:
     assert isinstance(error, Problem)
-    return error.response()
+    return await answer(connection, error)
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
+async def _http_error(connection: Request | WebSocket, error: Exception) -> Response | None:
     assert isinstance(error, HTTPException)
-    return Problem(
-        error.status_code, f"{error.detail}: {request.method} {request.url.path}.", headers=error.headers
-    ).response()
+    problem = Problem(error.status_code, f"{error.detail}: {connection.scope['path']}.", headers=error.headers)
+    return await answer(connection, problem)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +14,7 @@ import uvicorn
 from hivewire.relay import RelayRuntime
 from hivewire_gateway.app import create_app
 from hivewire_gateway.gateway import Gateway
+from hivewire_gateway.security.connection_guard import GuardedProtocol
 from hivewire_gateway.settings import Settings
 
 log = logging.getLogger("hivewire.gateway")
@@ -27,6 +29,7 @@ class GatewayServer:
 
     Raises:
         OSError: the address can't be listened on.
+        ConfigurationError: a gateway can't be protected with these settings.
     """
 
     def __init__(self, relay: RelayRuntime, settings: Settings) -> None:
@@ -44,12 +47,18 @@ class GatewayServer:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def __aenter__(self) -> Self:
+        limits = self._settings.limits
         config = uvicorn.Config(
             self._app,
             host=self._settings.host,
             port=self._settings.port,
             lifespan="off",
             log_config=None,
+            # It would log the query of a WebSocket as info, and all headers as debug.
+            log_level="warning",
+            http=partial(GuardedProtocol, limits=limits),  # type: ignore[arg-type]
+            h11_max_incomplete_event_size=limits.max_header_bytes,
+            timeout_keep_alive=limits.idle_timeout_s,
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=int(self._settings.drain_timeout_s),

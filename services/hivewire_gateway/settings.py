@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from hivewire_gateway.ingestion_settings import IngestionSettings
+from hivewire_gateway.security.settings import LimitSettings, SecuritySettings
 
 
 class Settings(BaseModel):
@@ -19,15 +20,21 @@ class Settings(BaseModel):
         store_timeout_s: How long a request waits for JetStream to store its event.
         drain_timeout_s: How long open requests may take to finish at the end.
         ingestion: How events come in.
+        access_log: Whether each request is logged; otherwise those that were refused or failed are.
+        security: Who may do what.
+        limits: How much of everything at once.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     host: str = "127.0.0.1"
-    port: int = 8080
+    port: int = Field(default=8080, ge=0, le=65535)
     metrics_host: str = "127.0.0.1"
-    metrics_port: int = 9090
-    max_body_bytes: int = 1_000_000
-    store_timeout_s: float = 10.0
-    drain_timeout_s: float = 25.0
+    metrics_port: int = Field(default=9090, ge=0, le=65535)
+    max_body_bytes: int = Field(default=1_000_000, ge=1)
+    store_timeout_s: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    drain_timeout_s: float = Field(default=25.0, ge=0, allow_inf_nan=False)
+    access_log: bool = False
     ingestion: IngestionSettings = IngestionSettings()
+    security: SecuritySettings = SecuritySettings()
+    limits: LimitSettings = LimitSettings()

@@ -162,20 +162,67 @@ def run_(
     )
 
 
-@app.command()
+gateway_app = typer.Typer(invoke_without_command=True)
+app.add_typer(gateway_app, name="gateway")
+
+
+@gateway_app.callback()
 def gateway(
-    host: Annotated[str, typer.Option(envvar="HIVEWIRE_GATEWAY_HOST", help="The address to listen on.")] = "127.0.0.1",
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(envvar="HIVEWIRE_GATEWAY_CONFIG", metavar="FILE", help="TOML. What is given here wins over it."),
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(envvar="HIVEWIRE_GATEWAY_HOST", help="The address to listen on. Default: 127.0.0.1."),
+    ] = None,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, envvar="HIVEWIRE_GATEWAY_PORT", help="The port. 0: a free one.")
-    ] = 8080,
+        int | None,
+        typer.Option(min=0, max=65535, envvar="HIVEWIRE_GATEWAY_PORT", help="The port. 0: a free one. Default: 8080."),
+    ] = None,
+    metrics_host: Annotated[
+        str | None,
+        typer.Option(
+            envvar="HIVEWIRE_GATEWAY_METRICS_HOST", help="The address for metrics and health. Default: 127.0.0.1."
+        ),
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, envvar="HIVEWIRE_GATEWAY_METRICS_PORT", help="Their port. 0: a free one. Default: 9090."
+        ),
+    ] = None,
+    anonymous: Annotated[
+        bool | None, typer.Option("--anonymous/--no-anonymous", help="Take requests without a token, or don't.")
+    ] = None,
     broker: Broker = "",
     namespace: Namespace = "default",
     creds: Credentials = "",
 ) -> None:
     """Serve HTTP for agents: events and direct messages come in, until SIGTERM or SIGINT; then drain."""
+    if context.invoked_subcommand is not None:
+        return
     from hivewire.cli.gateway import gateway
 
-    gateway(host=host, port=port, broker=broker, namespace=namespace, credentials=creds)
+    typed = {
+        "host": host,
+        "port": port,
+        "metrics_host": metrics_host,
+        "metrics_port": metrics_port,
+        "security.anonymous": anonymous,
+    }
+    gateway(config=config, typed=typed, broker=broker, namespace=namespace, credentials=creds)
+
+
+@gateway_app.command(name="token")
+def gateway_token(
+    name: Annotated[str, typer.Argument(help="The principal that it is for.")],
+) -> None:
+    """Make a token: prints the line with its hash for the file with the tokens, and the token on standard error."""
+    from hivewire.cli.gateway import token
+
+    token(name)
 
 
 @app.command()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hivewire.cli.connection import checked_broker, checked_subjects
-from hivewire.cli.errors import CommandError
+from hivewire.cli.errors import CommandError, UsageError
 from hivewire.cli.lifeline import follow_parent
 from hivewire.cli.signals import stop_signal
 
@@ -18,24 +21,55 @@ if TYPE_CHECKING:
 log = logging.getLogger("hivewire.gateway")
 
 
-def gateway(*, host: str, port: int, broker: str, namespace: str, credentials: str) -> None:
+def gateway(*, config: Path | None, typed: Mapping[str, object], broker: str, namespace: str, credentials: str) -> None:
     """Serve HTTP until a signal comes, then drain.
 
+    Args:
+        config: A TOML file.
+        typed: What was typed, by the keys of the file; None was not.
+
     Raises:
-        UsageError: something that was typed is malformed.
+        UsageError: something that was typed, or is in the file, is malformed or makes no sense together.
         CommandError: the extra is not installed, or the address can't be listened on.
         HivewireError: there is no broker.
     """
-    if find_spec("uvicorn") is None:
-        raise CommandError("`hivewire gateway` needs more packages: pip install 'hivewire[gateway]'")
-    from hivewire_gateway import Settings
+    _check_installed()
+    from hivewire_gateway import ConfigurationError, load_settings
 
     follow_parent()
     url = checked_broker(broker)
     checked_subjects(namespace)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("hivewire").setLevel(logging.INFO)
-    asyncio.run(_serve(Settings(host=host, port=port), url, namespace, credentials))
+    try:
+        settings = load_settings(config, {key: value for key, value in typed.items() if value is not None})
+        asyncio.run(_serve(settings, url, namespace, credentials))
+    except ConfigurationError as error:
+        raise UsageError(str(error)) from None
+
+
+def token(name: str) -> None:
+    """Print the line that lets a principal in, and on standard error its fresh token.
+
+    Raises:
+        UsageError: the name can't be a principal's.
+        CommandError: the extra is not installed.
+    """
+    _check_installed()
+    from hivewire_gateway import new_token, token_line
+
+    secret = new_token()
+    try:
+        line = token_line(name, secret)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    print(f"The token of {name}, shown only now: {secret}", file=sys.stderr)
+    print(line)
+
+
+def _check_installed() -> None:
+    if find_spec("uvicorn") is None:
+        raise CommandError("`hivewire gateway` needs more packages: pip install 'hivewire[gateway]'")
 
 
 async def _serve(settings: Settings, url: str, namespace: str, credentials: str) -> None:
@@ -43,10 +77,11 @@ async def _serve(settings: Settings, url: str, namespace: str, credentials: str)
     from hivewire_gateway import GatewayServer
 
     relay = RelayRuntime(url, namespace=namespace, credentials=credentials or None)
+    gateway_server = GatewayServer(relay, settings)
     with stop_signal() as signalled:
         await relay.connect()
         try:
-            async with GatewayServer(relay, settings) as server:
+            async with gateway_server as server:
                 log.info("the gateway listens at %s", server.url)
                 await signalled.wait()
         except OSError as error:

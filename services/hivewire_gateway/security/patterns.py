@@ -20,7 +20,7 @@ class Pattern:
         if not self.text:
             raise ValueError("a pattern is empty: write a name, or * for every name")
         if "*" in self.text[:-1]:
-            raise ValueError(f"{self.text!r} has a * that is not at its end: write a name or a prefix with * at its end")
+            raise ValueError(f"{self.text!r} has a * before its end: write a name, or a prefix with * at its end")
 
     def matches(self, name: str) -> bool:
         """Tell whether a name is allowed."""

@@ -6,7 +6,8 @@ costs a few comparisons of strings.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 
@@ -34,16 +35,32 @@ class Permissions:
     serve: tuple[Pattern, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """`per_s` requests a second in the long run, `burst` at once."""
+
+    per_s: float
+    burst: int
+
+
 EVERYTHING = Permissions(publish=_ANY_PAIR, read=_ANY_PAIR, send=_ANY_PAIR, serve=(Pattern("*"),))
 NOTHING = Permissions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Somebody who was recognized, by name, and what it may do."""
+    """Somebody who was recognized, by name, and what it may do.
+
+    `rates` are limits by class of routes; `default` is for the classes without one.
+    """
 
     name: str
     permissions: Permissions
+    rates: Mapping[str, Rate] = field(default_factory=dict)
+
+    def rate_of(self, route_class: str) -> Rate | None:
+        """Return the limit of a class of routes, if there is one."""
+        return self.rates.get(route_class) or self.rates.get("default")
 
     def check_publish(self, topic: TopicId) -> None:
         """Let events to a topic pass.
