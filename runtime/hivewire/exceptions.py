@@ -46,7 +46,13 @@ class CantHandleException(HivewireError):
 
 
 class UndeliverableException(HivewireError):
-    """The message could not be delivered. Subclasses say why."""
+    """The message could not be delivered. Subclasses say why.
+
+    `not_handled` is True on the error of a direct message that certainly reached no handler, so that it may be sent
+    again. Where it is False that is not known. It is about the caller's own message, so it never comes from a handler.
+    """
+
+    not_handled: bool = False
 
 
 class MessageDroppedException(HivewireError):
@@ -97,7 +103,13 @@ class AccessDeniedError(UndeliverableException, PermissionError):
 
 
 class SerializationError(HivewireError, ValueError):
-    """There is no serializer for a message, or it failed to encode or decode one."""
+    """There is no serializer for a message, or it failed to encode or decode one.
+
+    `message_to` is the agent, as `type/key`, whose direct message could not be decoded by the process that hosts it: it
+    was not handled. None: it is about something else.
+    """
+
+    message_to: str | None = None
 
 
 class StateConflictError(HivewireError):

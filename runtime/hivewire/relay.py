@@ -1,8 +1,9 @@
 """What a process needs that passes messages on between NATS and another protocol: they stay encoded."""
 
+from hivewire.model.remote_errors import raised_by
 from hivewire.model.serializer_registry import Encoded
 from hivewire.nats.broker import Stored, UnansweredError
 from hivewire.nats.readiness import Readiness
 from hivewire.nats.relay import PreparedEvent, RelayRuntime
 
-__all__ = ["Encoded", "PreparedEvent", "Readiness", "RelayRuntime", "Stored", "UnansweredError"]
+__all__ = ["Encoded", "PreparedEvent", "Readiness", "RelayRuntime", "Stored", "UnansweredError", "raised_by"]

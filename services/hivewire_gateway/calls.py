@@ -1,48 +1,82 @@
-"""Direct messages: `POST /v1/agents/{type}/{key}`."""
+"""Direct messages: `POST /v1/agents/{type}/{key}`, answered at once or as a stream."""
 
 from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from hivewire import AgentId, AgentNotFoundError, DeadlineExceededError, OverloadedError
+from hivewire import AgentId
 from hivewire.relay import Encoded
-from hivewire_gateway.bodies import parse_json, read_body
+from hivewire_gateway.agent_streams import AgentStreams
+from hivewire_gateway.bodies import read_body
+from hivewire_gateway.call_errors import problem_of
+from hivewire_gateway.departures import ClientLeft, while_client_waits
 from hivewire_gateway.gateway import Gateway
+from hivewire_gateway.message_bodies import JSON, message_as_json, message_of, seconds_of, type_header
 from hivewire_gateway.problems import Problem
+from hivewire_gateway.security.principals import principal_of
+from hivewire_gateway.sse import accepts_event_stream
+
+_GONE = 499
+"""What nobody reads any more; only logs and metrics see it."""
 
 
 class Calls:
-    """Sends a message to an agent and answers with its reply."""
+    """Sends messages to agents and answers with what they reply."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._relay = gateway.relay
         self._settings = gateway.settings
+        self._streams = AgentStreams(gateway)
 
     def routes(self) -> list[Route]:
-        return [Route("/v1/agents/{type}/{key:path}", self.post_message, methods=["POST"])]
+        return [
+            Route("/v1/agents/{type}/{key:path}", self.post_message, methods=["POST"]),
+            *self._streams.routes(),
+        ]
 
     async def post_message(self, request: Request) -> Response:
         """Send one message."""
-        body = await read_body(request, max_bytes=self._settings.max_body_bytes)
+        agent = _agent_of(request)
+        principal_of(request).check_send(agent)
+        message = message_of(request.headers, await read_body(request, max_bytes=self._settings.max_body_bytes))
+        if accepts_event_stream(request.headers.get("accept", "")):
+            return self._streams.open(request, message, agent)
+        limits = self._settings.calls
+        timeout = seconds_of(request.headers, default=limits.timeout_s, limit=limits.max_timeout_s)
         try:
-            agent = AgentId(request.path_params["type"], request.path_params["key"])
-        except ValueError as error:
-            raise Problem(404, f"There can't be such an agent: {error}.") from None
-        type_name = request.headers.get("hivewire-message-type") or type(parse_json(body)).__name__
-        try:
-            reply = await self._relay.send_message(Encoded(type_name, "application/json", body), agent)
-        except AgentNotFoundError as error:
-            raise Problem(404, str(error)) from error
-        except DeadlineExceededError as error:
-            raise Problem(504, str(error)) from error
-        except OverloadedError as error:
-            raise Problem(429, str(error), headers={"Retry-After": "1"}) from error
-        except Exception as error:
-            raise Problem(500, str(error), error=type(error).__name__) from error
-        if reply is None:
-            return Response(b"null", media_type="application/json")
-        return Response(
-            reply.payload, media_type=reply.content_type, headers={"Hivewire-Message-Type": reply.type_name}
-        )
+            reply = await while_client_waits(request, self._relay.send_message(message, agent, timeout=timeout))
+        except ClientLeft:
+            return Response(status_code=_GONE)
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+                raise
+            raise problem_of(error, agent) from error
+        return _answer(reply)
+
+
+def _agent_of(request: Request) -> AgentId:
+    try:
+        return AgentId(request.path_params["type"], request.path_params["key"])
+    except ValueError as error:
+        raise Problem(404, f"There can't be such an agent: {error}.") from None
+
+
+def _answer(reply: Encoded | Sequence[Encoded | None] | None) -> Response:
+    if reply is None:
+        return Response(status_code=204, headers=type_header(Encoded("NoneType", JSON, b"")))
+    if isinstance(reply, Encoded):
+        return Response(reply.payload, headers={**type_header(reply), "Content-Type": reply.content_type})
+    # What a handler yields, for a client that wants it all at once.
+    chunks = f"[{','.join(map(message_as_json, reply))}]"
+    return Response(chunks.encode(), headers=type_header(Encoded("list", JSON, b"")), media_type=JSON)
+
+
+def _is_being_cancelled() -> bool:
+    """Tell whether this request's own task was cancelled; else the error is that of a handler."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hivewire.relay import RelayRuntime
+from hivewire_gateway.open_streams import OpenStreams
 from hivewire_gateway.settings import Settings
 
 
@@ -14,3 +15,4 @@ class Gateway:
 
     relay: RelayRuntime
     settings: Settings
+    open_streams: OpenStreams = field(default_factory=OpenStreams)

@@ -28,16 +28,19 @@ class Problem(Exception):
         self.headers = dict(headers or {})
         self.members = members
 
-    def response(self) -> Response:
-        document = {
+    def document(self) -> dict[str, Any]:
+        return {
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
             "detail": self.detail,
             **self.members,
         }
+
+    def response(self) -> Response:
         return Response(
-            json.dumps(document, ensure_ascii=False).encode(),
+            # Details may quote what a client sent, lone surrogates included.
+            json.dumps(self.document()).encode(),
             status_code=self.status,
             headers=self.headers,
             media_type=PROBLEM_CONTENT_TYPE,

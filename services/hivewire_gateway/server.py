@@ -14,6 +14,7 @@ import uvicorn
 from hivewire.relay import RelayRuntime
 from hivewire_gateway.app import create_app
 from hivewire_gateway.gateway import Gateway
+from hivewire_gateway.open_streams import OpenStreams
 from hivewire_gateway.security.connection_guard import GuardedProtocol
 from hivewire_gateway.settings import Settings
 
@@ -34,7 +35,9 @@ class GatewayServer:
 
     def __init__(self, relay: RelayRuntime, settings: Settings) -> None:
         self._settings = settings
-        self._app = create_app(Gateway(relay=relay, settings=settings))
+        open_streams = OpenStreams(retry_s=settings.event_streams.retry_s)
+        self._gateway = Gateway(relay=relay, settings=settings, open_streams=open_streams)
+        self._app = create_app(self._gateway)
         self._socket: socket.socket | None = None
         self._serving: asyncio.Task[None] | None = None
         self._server: uvicorn.Server
@@ -76,6 +79,7 @@ class GatewayServer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._gateway.open_streams.drain()
         self._server.should_exit = True
         if self._serving is not None:
             await self._serving

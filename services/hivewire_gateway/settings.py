@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from hivewire_gateway.ingestion_settings import IngestionSettings
+from hivewire_gateway.out_settings import CallSettings, EventStreamSettings
 from hivewire_gateway.security.settings import LimitSettings, SecuritySettings
 
 
@@ -20,6 +21,8 @@ class Settings(BaseModel):
         store_timeout_s: How long a request waits for JetStream to store its event.
         drain_timeout_s: How long open requests may take to finish at the end.
         ingestion: How events come in.
+        calls: Direct messages.
+        event_streams: Server-sent events.
         access_log: Whether each request is logged; otherwise those that were refused or failed are.
         security: Who may do what.
         limits: How much of everything at once.
@@ -36,5 +39,7 @@ class Settings(BaseModel):
     drain_timeout_s: float = Field(default=25.0, ge=0, allow_inf_nan=False)
     access_log: bool = False
     ingestion: IngestionSettings = IngestionSettings()
+    calls: CallSettings = CallSettings()
+    event_streams: EventStreamSettings = EventStreamSettings()
     security: SecuritySettings = SecuritySettings()
     limits: LimitSettings = LimitSettings()

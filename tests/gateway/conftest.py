@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -17,6 +17,14 @@ from hivewire_gateway import GatewayServer, Settings
 DEADLINE_S = 15
 
 NewRuntime = Callable[..., NatsAgentRuntime]
+NewGateway = Callable[..., Awaitable[GatewayServer]]
+
+
+async def until(condition: Callable[[], object], timeout: float = DEADLINE_S) -> None:
+    """Wait for something that nothing signals."""
+    async with asyncio.timeout(timeout):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from typing import Any
 import hivewire.exceptions
 from hivewire.exceptions import HivewireError, RemoteAgentError, registered_exception
 
-__all__ = ["decode_error", "encode_error"]
+__all__ = ["decode_error", "encode_error", "raised_by"]
 
 
 def encode_error(exc: BaseException, *, agent: str) -> bytes:
@@ -49,9 +49,17 @@ def decode_error(payload: bytes) -> BaseException:
     try:
         document = json.loads(payload)
         error = _rebuilt(document)
+        vars(error)[_RAISED_BY] = str(document.get("agent") or "")
     except Exception:
-        return RemoteAgentError("An error came back that cannot be read")
+        error = RemoteAgentError("An error came back that cannot be read")
+        vars(error)[_RAISED_BY] = ""
     return error
+
+
+def raised_by(error: BaseException) -> str | None:
+    """Return the agent that raised an exception which `decode_error` read, empty if nobody said; None for others."""
+    agent = vars(error).get(_RAISED_BY)
+    return agent if isinstance(agent, str) else None
 
 
 _MAX_BYTES = 32 * 1024
@@ -60,11 +68,13 @@ _MESSAGE_BYTES = 3 * 1024
 _VALUES_BYTES = 4 * 1024
 _MAX_DEPTH = 8
 _TAG = "$type"
+_RAISED_BY = "__hivewire_raised_by__"
+_STAYS_HERE = ("__notes__", "not_handled", _RAISED_BY)
 _ENDS_PROCESS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 def _document(exc: BaseException, budget: int, *, depth: int) -> dict[str, Any]:
-    fields = {name: value for name, value in vars(exc).items() if isinstance(name, str) and name != "__notes__"}
+    fields = {name: value for name, value in vars(exc).items() if isinstance(name, str) and name not in _STAYS_HERE}
     notes = [note for note in getattr(exc, "__notes__", ()) if isinstance(note, str)]
     return {
         **_names(type(exc)),

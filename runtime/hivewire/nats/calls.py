@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from nats.aio.msg import Msg
 
@@ -23,6 +24,7 @@ from hivewire.exceptions import (
     DeadlineExceededError,
     OverloadedError,
     SerializationError,
+    UndeliverableException,
     UnsupportedFormatError,
     WorkerLostError,
 )
@@ -51,6 +53,8 @@ UNKNOWN_TYPE_WAIT_S = 2.0
 
 SILENCE_TICKS = 7
 """After so many seconds without a reply or a sign of life, a worker counts as lost."""
+
+UndeliverableT = TypeVar("UndeliverableT", bound=UndeliverableException)
 
 _DISCONNECTED = "disconnected"
 _FIRST_PAUSE_S = 0.005
@@ -172,7 +176,9 @@ class Calls:
         """
         if limit.seconds <= 0:
             limit.pass_by()
-            raise DeadlineExceededError(f"The call to {recipient} was not sent: nothing is left of {limit}")
+            raise _not_handled(
+                DeadlineExceededError(f"The call to {recipient} was not sent: nothing is left of {limit}")
+            )
         loop = asyncio.get_running_loop()
         begun = loop.time()
         deadline = begun + limit.seconds
@@ -187,7 +193,10 @@ class Calls:
                 raise asyncio.CancelledError("The token was cancelled before anybody took the message")
             now = loop.time()
             if not self._broker.connected.is_set():
-                await self._broker.wait_connected(min(deadline, now + self._delivery_timeout))
+                try:
+                    await self._broker.wait_connected(min(deadline, now + self._delivery_timeout))
+                except BrokerUnavailableError as error:
+                    raise _not_handled(error) from None
                 now = loop.time()
             headers["Hw-Left"] = str(max(int((deadline - now) * 1000), 1))
             outcome, chunks = await self._attempt(call_id, subject, payload, headers, deadline, limit, inlet, on_start)
@@ -269,26 +278,30 @@ class Calls:
     def _give_up_if_hopeless(self, recipient: AgentId, why: str, waited: float, at_deadline: bool) -> None:
         if why == "overloaded":
             if at_deadline:
-                raise OverloadedError(
-                    f"The worker of {recipient} had no room until the deadline; the call did not start"
+                raise _not_handled(
+                    OverloadedError(f"The worker of {recipient} had no room until the deadline; the call did not start")
                 )
             return
         if why == _DISCONNECTED:
             if at_deadline:
-                raise BrokerUnavailableError(f"The connection to NATS broke; the call to {recipient} did not start")
+                raise _not_handled(
+                    BrokerUnavailableError(f"The connection to NATS broke; the call to {recipient} did not start")
+                )
             return
         record = self._registry.get(recipient.type)
         shape = record.shape if record is not None else None
         if shape is None or shape.kind == "instances":
             if waited >= UNKNOWN_TYPE_WAIT_S or at_deadline:
                 what = "no process has registered this agent type" if shape is None else "no process has this instance"
-                raise AgentNotFoundError(f"Recipient not found: {recipient}: {what}")
+                raise _not_handled(AgentNotFoundError(f"Recipient not found: {recipient}: {what}"))
             return
         if waited >= self._delivery_timeout or at_deadline:
             which = "delivery_timeout" if waited >= self._delivery_timeout else "timeout"
-            raise DeadlineExceededError(
-                f"No process took the message to {recipient} within {waited:.1f} s ({which}); the call did not start: "
-                f"check that a process that serves {recipient.type!r} runs"
+            raise _not_handled(
+                DeadlineExceededError(
+                    f"No process took the message to {recipient} within {waited:.1f} s ({which}); the call did not "
+                    f"start: check that a process that serves {recipient.type!r} runs"
+                )
             )
 
     def _new_inlet(self) -> ChunkInlet:
@@ -302,6 +315,11 @@ class Calls:
         for attempt in self._open.values():
             if attempt.inlet is not None:
                 attempt.inlet.ask_again()
+
+
+def _not_handled(error: UndeliverableT) -> UndeliverableT:
+    error.not_handled = True
+    return error
 
 
 def _expire(attempt: _Attempt, limit: CallLimit) -> None:

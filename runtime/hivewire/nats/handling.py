@@ -8,7 +8,7 @@ import logging
 import time
 from typing import Any
 
-from hivewire.exceptions import CantHandleException, DeadlineExceededError
+from hivewire.exceptions import CantHandleException, DeadlineExceededError, SerializationError
 from hivewire.logging import EVENT_LOGGER_NAME, DeliveryStage, MessageEvent, MessageKind
 from hivewire.model import grace
 from hivewire.model.cancellation import CancellationToken
@@ -129,12 +129,16 @@ class Handling:
     async def _handle(self, turn: Turn, agent: Agent, nested: NestedCalls | None, in_chain: bool) -> Any:
         if turn.operation != "message":
             return await self._operate(turn, agent)
-        message = self._serializers.decode(
-            turn.payload,
-            type_name=turn.type_name,
-            content_type=turn.content_type,
-            preferred=self._serializers.handled_types(type(agent)),
-        )
+        try:
+            message = self._serializers.decode(
+                turn.payload,
+                type_name=turn.type_name,
+                content_type=turn.content_type,
+                preferred=self._serializers.handled_types(type(agent)),
+            )
+        except SerializationError as error:
+            error.message_to = str(turn.agent)
+            raise
         context = MessageContext(
             sender=turn.sender,
             topic_id=turn.topic,

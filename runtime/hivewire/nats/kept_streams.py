@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
@@ -57,7 +58,8 @@ class KeptStreams:
     def open(self, prepare: Prepare, decode: Decode) -> KeptMessageStream:
         """Return a new stream. `prepare` gets its id and returns the call that starts its handler, and takes
         what to do once that has happened."""
-        stream_id = self._broker.new_token()
+        # Whoever knows it may read and cancel the stream, so it must not be one that can be guessed.
+        stream_id = secrets.token_hex(16)
         follower = StreamFollower(self._broker, self._subjects, self._tasks, stream_id, after=0)
         start = partial(self._start, stream_id, follower, prepare)
         return self._stream(stream_id, follower, 0, start, decode)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import sys
 from http import HTTPStatus
 from typing import Any
@@ -39,6 +40,11 @@ class GuardedProtocol(H11Protocol):
         super().connection_made(transport)
         # So that the deadline for writing begins with the first byte that the client does not take.
         transport.set_write_buffer_limits(high=0)
+        connection: socket.socket | None = transport.get_extra_info("socket")
+        if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            # Of a machine that is gone nothing comes, not even the end of the connection.
+            timeout_ms = int(self._limits.write_timeout_s * 1000)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
         if len(self.connections) > self._limits.max_connections:
             self._turn_away()
         else:
