@@ -1,4 +1,4 @@
-"""How a process tells a supervisor over HTTP whether it is alive, and whether it takes messages.
+"""How a process tells a supervisor over HTTP whether it is alive, whether it takes messages, and what it counts.
 
 It answers from threads of its own, so it does so while the event loop is blocked. That is no reason for a restart: a
 handler may compute for a while. A loop that stands still for a minute is one.
@@ -11,14 +11,16 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
 from types import TracebackType
 from typing import Self
 
-from hivewire.cli.errors import CommandError
 from hivewire.nats.readiness import Readiness
+
+__all__ = ["HealthServer", "Page", "Readiness"]
 
 log = logging.getLogger("hivewire.health")
 
@@ -26,6 +28,16 @@ STUCK_S = 60.0
 _BEAT_S = 1.0
 _CLIENT_TIMEOUT_S = 5.0
 _POLL_S = 0.05
+_TEXT = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What is served at an address."""
+
+    body: bytes
+    content_type: str = _TEXT
+    status: int = 200
 
 
 class HealthServer:
@@ -34,10 +46,11 @@ class HealthServer:
     Args:
         port: 0 stands for a free one; see `port`.
         readiness: Asked at each `/readyz`, in a thread.
+        pages: What else is served, by path. Asked in a thread too.
         clock: Tells the seconds.
 
     Raises:
-        CommandError: the address can't be listened on.
+        OSError: the address can't be listened on.
     """
 
     def __init__(
@@ -46,18 +59,14 @@ class HealthServer:
         port: int,
         *,
         readiness: Callable[[], Readiness],
+        pages: Mapping[str, Callable[[], Page]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._readiness = readiness
+        self._pages = dict(pages or {})
         self._clock = clock
         self._beat_at = clock()
-        try:
-            self._server = _Server(host, port, self._answer)
-        except OSError as error:
-            raise CommandError(
-                f"the health can't be served at {host} port {port} ({error.strerror or error}): choose another "
-                "--health-port or --health-host"
-            ) from error
+        self._server = _Server(host, port, self._answer)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=[_POLL_S], name="hivewire-health", daemon=True
@@ -80,17 +89,26 @@ class HealthServer:
             self._beat_at = self._clock()
             await asyncio.sleep(_BEAT_S)
 
-    def _answer(self, path: str) -> Readiness | None:
-        match path.partition("?")[0]:
+    def _answer(self, path: str) -> Page | None:
+        path = path.partition("?")[0]
+        match path:
             case "/healthz":
-                still_s = self._clock() - self._beat_at
-                if still_s <= STUCK_S:
-                    return Readiness(True)
-                return Readiness(False, f"the event loop has stood still for {still_s:.0f} s: a handler blocks it")
+                return _page_of(self._liveness())
             case "/readyz":
-                return self._readiness()
+                return _page_of(self._readiness())
             case _:
-                return None
+                page = self._pages.get(path)
+                return None if page is None else page()
+
+    def _liveness(self) -> Readiness:
+        still_s = self._clock() - self._beat_at
+        if still_s <= STUCK_S:
+            return Readiness(True)
+        return Readiness(False, f"the event loop has stood still for {still_s:.0f} s: a handler blocks it")
+
+
+def _page_of(readiness: Readiness) -> Page:
+    return Page(body=f"{readiness.reason or 'ok'}\n".encode(), status=200 if readiness else 503)
 
 
 class _Server(ThreadingTCPServer):
@@ -98,7 +116,7 @@ class _Server(ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, answer: Callable[[str], Readiness | None]) -> None:
+    def __init__(self, host: str, port: int, answer: Callable[[str], Page | None]) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.answer = answer
         super().__init__((host, port), _Request)
@@ -109,16 +127,15 @@ class _Request(BaseHTTPRequestHandler):
     timeout = _CLIENT_TIMEOUT_S
 
     def do_GET(self) -> None:
-        answer = self.server.answer(self.path)
-        if answer is None:
+        page = self.server.answer(self.path)
+        if page is None:
             self.send_error(404)
             return
-        body = f"{answer.reason or 'ok'}\n".encode()
-        self.send_response(200 if answer else 503)
-        self.send_header("Content-Type", "text/plain; charset=utf-8")
-        self.send_header("Content-Length", str(len(body)))
+        self.send_response(page.status)
+        self.send_header("Content-Type", page.content_type)
+        self.send_header("Content-Length", str(len(page.body)))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(page.body)
 
     def log_message(self, format: str, *args: object) -> None:
         log.debug(format, *args)

@@ -8,9 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from hivewire.cli.errors import CommandError
-from hivewire.cli.health import STUCK_S, HealthServer
-from hivewire.nats.readiness import Readiness
+from hivewire.health import STUCK_S, HealthServer, Page, Readiness
 
 
 class Process:
@@ -19,7 +17,18 @@ class Process:
     def __init__(self) -> None:
         self.ready = Readiness(True)
         self.now = 1_000.0
-        self.server = HealthServer("127.0.0.1", 0, readiness=lambda: self.ready, clock=lambda: self.now)
+        self.server = HealthServer(
+            "127.0.0.1",
+            0,
+            readiness=lambda: self.ready,
+            pages={"/count": self.count},
+            clock=lambda: self.now,
+        )
+        self.counted = 0
+
+    def count(self) -> Page:
+        self.counted += 1
+        return Page(body=f"{self.counted}".encode(), content_type="text/x-count")
 
     def get(self, path: str, *, method: str = "GET") -> tuple[int, str]:
         with closing(http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=10)) as connection:
@@ -75,11 +84,13 @@ def test_its_end_leaves_no_thread_and_frees_the_port() -> None:
         pass
 
 
-def test_a_port_that_is_taken_is_one_line(process: Process) -> None:
-    with pytest.raises(CommandError, match=r"Address already in use.*: choose another --health-port"):
-        HealthServer("127.0.0.1", process.server.port, readiness=lambda: process.ready)
+def test_other_pages_are_made_anew_for_each_request(process: Process) -> None:
+    assert process.get("/count") == (200, "1")
+    assert process.get("/count?what") == (200, "2")
+    assert process.get("/count/more")[0] == 404
 
 
-def test_a_host_that_does_not_exist_is_one_line() -> None:
-    with pytest.raises(CommandError, match=r"can't be served at no-such-host\.invalid"):
-        HealthServer("no-such-host.invalid", 0, readiness=lambda: Readiness(True))
+def test_a_port_that_is_taken_or_a_host_that_does_not_exist_is_an_error(process: Process) -> None:
+    for address in (("127.0.0.1", process.server.port), ("no-such-host.invalid", 0)):
+        with pytest.raises(OSError):
+            HealthServer(*address, readiness=lambda: process.ready)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from hivewire.cli.connection import checked_subjects
 from hivewire.cli.errors import CommandError, UsageError, UserCodeError
-from hivewire.cli.health import HealthServer
 from hivewire.cli.lifeline import follow_parent
 from hivewire.cli.loading import Setup, Target
 from hivewire.cli.signals import stop_signal
 from hivewire.cli.waiting import first_of
 from hivewire.distributed import NatsAgentRuntime
 from hivewire.exceptions import RuntimeStateError
+from hivewire.health import HealthServer
 from hivewire.nats.addresses import checked_url
 from hivewire.nats.options import OptionKeywords
 
@@ -62,7 +62,7 @@ def run(
     setup = place.load()
     _log_to_stderr(log_level)
     runtime = NatsAgentRuntime(url, instance_id=instance_id or None, **options)
-    with nullcontext() if health is None else HealthServer(*health, readiness=lambda: runtime.ready) as server:
+    with nullcontext() if health is None else _health_server(*health, runtime) as server:
         service = _Service(
             runtime=runtime,
             setup=setup,
@@ -123,6 +123,16 @@ class _Service:
             raise CommandError(
                 f"{self.place}: the runtime can't be started ({error}): leave the start to `hivewire run`"
             ) from error
+
+
+def _health_server(host: str, port: int, runtime: NatsAgentRuntime) -> HealthServer:
+    try:
+        return HealthServer(host, port, readiness=lambda: runtime.ready)
+    except OSError as error:
+        raise CommandError(
+            f"the health can't be served at {host} port {port} ({error.strerror or error}): choose another "
+            "--health-port or --health-host"
+        ) from error
 
 
 def _address(url: str) -> str:
