@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Generator
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Self
 
 import uvicorn
 
+from hivewire.health import HealthServer, Readiness
 from hivewire.relay import RelayRuntime
 from hivewire_gateway.app import create_app
+from hivewire_gateway.draining import DrainingMiddleware
 from hivewire_gateway.gateway import Gateway
+from hivewire_gateway.measuring import MeasuringMiddleware
 from hivewire_gateway.open_streams import OpenStreams
 from hivewire_gateway.security.connection_guard import GuardedProtocol
 from hivewire_gateway.settings import Settings
@@ -21,15 +26,17 @@ from hivewire_gateway.settings import Settings
 log = logging.getLogger("hivewire.gateway")
 
 _STARTED_POLL_S = 0.01
+_CANCEL_S = 1.0
 
 
 class GatewayServer:
     """Serves HTTP for agents: `async with GatewayServer(relay, settings) as server`, with a relay that is connected.
 
-    At the end it takes no new connections and lets open requests finish, for `drain_timeout_s` at the most.
+    At the end it takes no new connections and refuses new requests; open requests, streams and WebSockets may finish
+    for `drain_timeout_s`, and are cut off then. Health and metrics are told until all of that is over.
 
     Raises:
-        OSError: the address can't be listened on.
+        OSError: an address can't be listened on; the text says which setting to change.
         ConfigurationError: a gateway can't be protected with these settings.
     """
 
@@ -37,61 +44,148 @@ class GatewayServer:
         self._settings = settings
         open_streams = OpenStreams(retry_s=settings.event_streams.retry_s)
         self._gateway = Gateway(relay=relay, settings=settings, open_streams=open_streams)
-        self._app = create_app(self._gateway)
-        self._socket: socket.socket | None = None
-        self._serving: asyncio.Task[None] | None = None
-        self._server: uvicorn.Server
+        self._gateway.metrics.watch_connection(lambda: bool(relay.ready))
+        app = create_app(self._gateway)
+        self._traffic = DrainingMiddleware(app, self._gateway.draining)
+        self._app = MeasuringMiddleware(self._traffic, self._gateway.metrics, app.routes)
+        self._open = AsyncExitStack()
+        self._socket: socket.socket
+        self._address: tuple[str, int]
+        self._health: HealthServer
+        self._server: _Server
+        self._serving: asyncio.Task[None]
 
     @property
     def url(self) -> str:
         """Where it listens."""
-        assert self._socket is not None
-        host, port = self._socket.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return _url(*self._address)
+
+    @property
+    def health_url(self) -> str:
+        """Where health and metrics are."""
+        return _url(self._settings.metrics_host, self._health.port)
+
+    @property
+    def ready(self) -> Readiness:
+        """Whether requests should be sent here, and why not. May be read from any thread."""
+        if self._gateway.draining.is_set():
+            return Readiness(False, "the gateway drains")
+        return self._gateway.relay.ready
 
     async def __aenter__(self) -> Self:
-        limits = self._settings.limits
-        config = uvicorn.Config(
-            self._app,
-            host=self._settings.host,
-            port=self._settings.port,
-            lifespan="off",
-            log_config=None,
-            # It would log the query of a WebSocket as info, and all headers as debug.
-            log_level="warning",
-            http=partial(GuardedProtocol, limits=limits),  # type: ignore[arg-type]
-            h11_max_incomplete_event_size=limits.max_header_bytes,
-            timeout_keep_alive=limits.idle_timeout_s,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=int(self._settings.drain_timeout_s),
-        )
-        self._socket = _listening(self._settings.host, self._settings.port)
-        self._server = _Server(config)
-        self._serving = asyncio.create_task(self._server.serve([self._socket]), name="hivewire: gateway")
-        while not self._server.started:  # nothing signals it
-            if self._serving.done():
-                self._serving.result()
-                raise OSError("the gateway did not start")
-            await asyncio.sleep(_STARTED_POLL_S)
+        settings = self._settings
+        async with AsyncExitStack() as stack:
+            self._socket = stack.enter_context(_listening(settings.host, settings.port))
+            self._address = self._socket.getsockname()[:2]
+            self._health = stack.enter_context(self._health_server())
+            config = uvicorn.Config(
+                self._app,
+                lifespan="off",
+                log_config=None,
+                # It would log the query of a WebSocket as info, and all headers as debug.
+                log_level="warning",
+                http=partial(GuardedProtocol, limits=settings.limits),  # type: ignore[arg-type]
+                h11_max_incomplete_event_size=settings.limits.max_header_bytes,
+                timeout_keep_alive=settings.limits.idle_timeout_s,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=1,
+            )
+            self._server = _Server(config)
+            self._serving = asyncio.create_task(self._serve(), name="hivewire: gateway")
+            stack.push_async_callback(self._drain)
+            while not self._server.started:  # nothing signals it
+                if self._serving.done():
+                    self._serving.result()
+                    raise OSError("the gateway did not start")
+                await asyncio.sleep(_STARTED_POLL_S)
+            self._open = stack.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._open.aclose()
+
+    async def wait_until_stopped(self) -> None:
+        """Return when it serves no more; raise what made it fail."""
+        await asyncio.shield(self._serving)
+
+    async def _serve(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            beating = group.create_task(self._health.beat_on())
+            await self._server.serve([self._socket])
+            beating.cancel()
+
+    async def _drain(self) -> None:
+        """Stop in the order that loses nothing: tell, listen no more, let what is open finish, cut off what is left."""
+        self._gateway.draining.set()
         self._gateway.open_streams.drain()
+        self._server.stop_listening()
+        try:
+            async with asyncio.timeout(self._settings.drain_timeout_s):
+                await self._traffic.wait_until_none_is_open()
+        except TimeoutError:
+            log.warning("%d requests did not finish in time and are cut off", self._traffic.open)
+            self._server.cancel_requests()
         self._server.should_exit = True
-        if self._serving is not None:
-            await self._serving
+        await self._serving
+
+    def _health_server(self) -> HealthServer:
+        host, port = self._settings.metrics_host, self._settings.metrics_port
+        try:
+            return HealthServer(
+                host, port, readiness=lambda: self.ready, pages={"/metrics": self._gateway.metrics.page}
+            )
+        except OSError as error:
+            raise OSError(
+                f"health and metrics can't be served at {host} port {port} ({error.strerror or error}): choose another "
+                "--metrics-host or --metrics-port"
+            ) from error
 
 
 class _Server(uvicorn.Server):
-    def install_signal_handlers(self) -> None:
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.servers: list[asyncio.base_events.Server] = []
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
         """Signals are the process's own business."""
+        yield
+
+    def stop_listening(self) -> None:
+        for server in self.servers:
+            server.close()
+
+    def cancel_requests(self) -> None:
+        for task in self.server_state.tasks:
+            task.cancel()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        # It has cancelled what is left, and not waited for that.
+        if self.server_state.tasks:
+            await asyncio.wait(set(self.server_state.tasks), timeout=_CANCEL_S)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
 
 def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.create_server((host, port), family=family)
+    try:
+        listening = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise OSError(
+            f"the gateway can't listen at {host} port {port} ({_reason(error)}): choose another --host or --port"
+        ) from error
     listening.setblocking(False)
     return listening
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).partition(" (while attempting")[0]
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

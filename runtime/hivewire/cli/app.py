@@ -193,6 +193,12 @@ def gateway(
             min=0, max=65535, envvar="HIVEWIRE_GATEWAY_METRICS_PORT", help="Their port. 0: a free one. Default: 9090."
         ),
     ] = None,
+    drain_timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0, metavar="SECONDS", help="How long open requests may take to finish at the end. Default: 25."
+        ),
+    ] = None,
     anonymous: Annotated[
         bool | None, typer.Option("--anonymous/--no-anonymous", help="Take requests without a token, or don't.")
     ] = None,
@@ -210,6 +216,7 @@ def gateway(
         "port": port,
         "metrics_host": metrics_host,
         "metrics_port": metrics_port,
+        "drain_timeout_s": drain_timeout,
         "security.anonymous": anonymous,
     }
     gateway(config=config, typed=typed, broker=broker, namespace=namespace, credentials=creds)

@@ -14,6 +14,7 @@ from hivewire.cli.connection import checked_broker, checked_subjects
 from hivewire.cli.errors import CommandError, UsageError
 from hivewire.cli.lifeline import follow_parent
 from hivewire.cli.signals import stop_signal
+from hivewire.cli.waiting import first_of
 
 if TYPE_CHECKING:
     from hivewire_gateway import Settings
@@ -30,7 +31,7 @@ def gateway(*, config: Path | None, typed: Mapping[str, object], broker: str, na
 
     Raises:
         UsageError: something that was typed, or is in the file, is malformed or makes no sense together.
-        CommandError: the extra is not installed, or the address can't be listened on.
+        CommandError: the extra is not installed, or an address can't be listened on.
         HivewireError: there is no broker.
     """
     _check_installed()
@@ -40,7 +41,8 @@ def gateway(*, config: Path | None, typed: Mapping[str, object], broker: str, na
     url = checked_broker(broker)
     checked_subjects(namespace)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("hivewire").setLevel(logging.INFO)
+    # A broker that is not there is told once, by the error.
+    logging.getLogger("hivewire").setLevel(logging.WARNING)
     try:
         settings = load_settings(config, {key: value for key, value in typed.items() if value is not None})
         asyncio.run(_serve(settings, url, namespace, credentials))
@@ -79,15 +81,16 @@ async def _serve(settings: Settings, url: str, namespace: str, credentials: str)
     relay = RelayRuntime(url, namespace=namespace, credentials=credentials or None)
     gateway_server = GatewayServer(relay, settings)
     with stop_signal() as signalled:
-        await relay.connect()
         try:
+            await first_of(relay.connect(), signalled.wait())
+            if signalled.is_set():
+                return
+            logging.getLogger("hivewire").setLevel(logging.INFO)
             async with gateway_server as server:
-                log.info("the gateway listens at %s", server.url)
-                await signalled.wait()
+                log.info("the gateway listens at %s; health and metrics are at %s", server.url, server.health_url)
+                await first_of(server.wait_until_stopped(), signalled.wait())
+                log.info("the gateway drains")
         except OSError as error:
-            raise CommandError(
-                f"the gateway can't listen at {settings.host} port {settings.port} ({error.strerror or error}): choose "
-                "another --host or --port"
-            ) from error
+            raise CommandError(str(error)) from error
         finally:
             await relay.stop()

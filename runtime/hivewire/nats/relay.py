@@ -18,6 +18,7 @@ from hivewire.nats.dead_letters import STORY_BYTES
 from hivewire.nats.envelope import NONE_TYPE_NAME, EventEnvelope, encode_event
 from hivewire.nats.event_stream import why_refused
 from hivewire.nats.header_text import quoted
+from hivewire.nats.readiness import Readiness
 from hivewire.nats.runtime import NatsAgentRuntime
 
 __all__ = ["PreparedEvent", "RelayRuntime"]
@@ -39,6 +40,15 @@ class RelayRuntime(NatsAgentRuntime):
     def __init__(self, broker_url: str, **options: Any) -> None:
         super().__init__(broker_url, **options)
         self._serializers = _AsTheyAre()
+
+    @property
+    def ready(self) -> Readiness:
+        """Whether messages can be passed on now, and why not. May be read from any thread."""
+        if self._state not in ("connected", "starting", "started"):
+            return Readiness(False, f"the runtime is {self._state}")
+        if not self._broker.connected.is_set():
+            return Readiness(False, self._broker.trouble)
+        return Readiness(True)
 
     async def store_event(
         self,

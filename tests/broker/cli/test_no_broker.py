@@ -10,6 +10,7 @@ COMMANDS = [
     ["state", "get", "greeter/a"],
     ["dead", "replay", "--all"],
     ["run", "agents:setup"],
+    ["gateway", "--port", "0", "--metrics-port", "0"],
 ]
 
 

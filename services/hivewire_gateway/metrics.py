@@ -1,0 +1,127 @@
+"""What a gateway counts and measures, for Prometheus.
+
+Each gateway has a registry of its own, so several may live in one process. Labels are bounded by the program, never by
+what clients send: a route is a template, and all requests that match none share one value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from hivewire import __version__
+from hivewire.health import Page
+from hivewire.relay import Stored
+
+_DURATIONS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_SIZES_BYTES = (64, 256, 1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304)
+
+
+class Metrics:
+    """The instruments, by their names without the prefix `hivewire_`."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._events = Counter(
+            "hivewire_gateway_events",
+            "Events by what became of them; rejected ones were not stored, or not known to be.",
+            ["result"],
+            registry=self.registry,
+        )
+        self._accepted, self._duplicate, self._rejected = (
+            self._events.labels(result) for result in ("accepted", "duplicate", "rejected")
+        )
+        self._event_sizes = Histogram(
+            "hivewire_gateway_event_size_bytes",
+            "Sizes of events that were stored.",
+            buckets=_SIZES_BYTES,
+            registry=self.registry,
+        )
+        self._acknowledgements = Histogram(
+            "hivewire_gateway_publish_ack_duration_seconds",
+            "Time from sending an event to the broker until it is acknowledged.",
+            buckets=_DURATIONS_S,
+            registry=self.registry,
+        )
+        self._requests = Counter(
+            "hivewire_gateway_requests",
+            "Requests that were answered.",
+            ["route", "code", "mode"],
+            registry=self.registry,
+        )
+        self._durations = Histogram(
+            "hivewire_gateway_request_duration_seconds",
+            "Time from a request to the end of its answer, without streams and WebSockets.",
+            ["route"],
+            buckets=_DURATIONS_S,
+            registry=self.registry,
+        )
+        self._rate_limited = Counter(
+            "hivewire_gateway_rate_limited",
+            "Requests that were answered with 429.",
+            ["route"],
+            registry=self.registry,
+        )
+        self.requests_in_flight = Gauge(
+            "hivewire_gateway_requests_in_flight",
+            "Requests that are being answered, without streams.",
+            registry=self.registry,
+        )
+        self.streams_open = Gauge(
+            "hivewire_gateway_streams_open", "Answers that are streams of server-sent events.", registry=self.registry
+        )
+        self.websockets_open = Gauge(
+            "hivewire_gateway_websockets_open", "WebSockets of workers that are open.", registry=self.registry
+        )
+        self._connected = Gauge(
+            "hivewire_nats_connected", "1 while there is a connection to NATS.", registry=self.registry
+        )
+        Info("hivewire_build", "What runs here.", registry=self.registry).info(
+            {"component": "gateway", "version": __version__}
+        )
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+
+    def watch_connection(self, is_connected: Callable[[], bool]) -> None:
+        """Ask at each scrape, in a thread, whether there is a connection to NATS."""
+        self._connected.set_function(lambda: float(is_connected()))
+
+    @contextmanager
+    def storing(self, size_bytes: int) -> Iterator[Callable[[Stored], None]]:
+        """Count an event: `with metrics.storing(size) as stored: stored(await store(...))`."""
+        begun = perf_counter()
+        results: list[Stored] = []
+        try:
+            yield results.append
+        finally:
+            if results:
+                self._acknowledgements.observe(perf_counter() - begun)
+                self._event_sizes.observe(size_bytes)
+                (self._duplicate if results[0].duplicate else self._accepted).inc()
+            else:
+                self._rejected.inc()
+
+    def answered(self, *, route: str, code: int, mode: str, duration_s: float | None) -> None:
+        """Count a request; the duration of streams and WebSockets is None."""
+        self._requests.labels(route, str(code), mode).inc()
+        if code == 429:
+            self._rate_limited.labels(route).inc()
+        if duration_s is not None:
+            self._durations.labels(route).observe(duration_s)
+
+    def page(self) -> Page:
+        """Return all of it in the text format of Prometheus. May be called from any thread."""
+        return Page(body=generate_latest(self.registry), content_type=CONTENT_TYPE_LATEST)

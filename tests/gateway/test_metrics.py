@@ -1,0 +1,160 @@
+"""What a gateway counts, as Prometheus reads it."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from gateway.conftest import DEADLINE_S
+from gateway.processes import get
+from hivewire_gateway import GatewayServer, server
+from hivewire_gateway.gateway import Gateway
+from hivewire_gateway.problems import Problem
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+async def samples(gateway: GatewayServer) -> Samples:
+    status, text = await asyncio.to_thread(get, f"{gateway.health_url}/metrics")
+    assert status == 200
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    return f"hivewire_{name}", frozenset(labels.items())
+
+
+async def requests_of(gateway: GatewayServer) -> dict[tuple[str, str, str], float]:
+    return {
+        (labels["route"], labels["code"], labels["mode"]): value
+        for (name, pairs), value in (await samples(gateway)).items()
+        if name == "hivewire_gateway_requests_total" and (labels := dict(pairs))
+    }
+
+
+async def test_requests_are_counted_by_route_never_by_path(gateway: GatewayServer, http: httpx.AsyncClient) -> None:
+    for number in range(3):
+        assert (await http.get(f"/secret/{number}")).status_code == 404
+        assert (await http.put(f"/v1/agents/a/{number}")).status_code == 405
+        assert (await http.post(f"/v1/agents/no type/{number}", json={})).status_code == 404
+    assert await requests_of(gateway) == {
+        ("unmatched", "404", "plain"): 3,
+        ("/v1/agents/{type}/{key:path}", "405", "plain"): 3,
+        ("/v1/agents/{type}/{key:path}", "404", "plain"): 3,
+    }
+    found = await samples(gateway)
+    assert found[key("gateway_request_duration_seconds_count", route="/v1/agents/{type}/{key:path}")] == 6
+    assert found[key("gateway_requests_in_flight")] == 0
+    assert found[key("nats_connected")] == 1
+    assert not [name for name, labels in found if "secret" in repr(labels)]
+
+
+@pytest.mark.parametrize(
+    ("mode", "headers"),
+    [
+        ("binary", {"ce-specversion": "1.0"}),
+        ("structured", {"content-type": "Application/CloudEvents+json; charset=utf-8", "ce-specversion": "1.0"}),
+        ("batch", {"content-type": "application/cloudevents-batch+json"}),
+        ("plain", {"content-type": "application/json"}),
+    ],
+)
+async def test_the_mode_is_that_of_the_request(
+    gateway: GatewayServer, http: httpx.AsyncClient, mode: str, headers: dict[str, str]
+) -> None:
+    await http.post("/v1/events", content=b"?", headers=headers)
+    ((route, _, counted),) = await requests_of(gateway)
+    assert (route, counted) == ("/v1/events", mode)
+
+
+async def test_gateways_of_one_process_count_apart(new_gateway: Callable[..., Any]) -> None:
+    first, second = await new_gateway(), await new_gateway()
+    async with httpx.AsyncClient(base_url=first.url) as client:
+        await client.get("/")
+    assert list((await requests_of(first)).values()) == [1]
+    assert await requests_of(second) == {}
+
+
+async def test_it_answers_while_the_event_loop_is_busy(gateway: GatewayServer) -> None:
+    pages = [f"{gateway.health_url}/{page}" for page in ("metrics", "readyz", "healthz")]
+    answered = asyncio.gather(*(asyncio.to_thread(get, page) for page in pages))
+    await asyncio.sleep(0)
+    time.sleep(0.5)  # that it blocks is the point
+    for status, _ in await answered:
+        assert status == 200
+
+
+class Odd:
+    """Routes that end in other ways than most."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+
+    def app(self, gateway: Gateway) -> Starlette:
+        async def problem(request: Request, error: Exception) -> Response:
+            assert isinstance(error, Problem)
+            return error.response()
+
+        return Starlette(
+            routes=[Route("/stream", self.stream), Route("/limited", self.limited), Route("/broken", self.broken)],
+            exception_handlers={Problem: problem},
+        )
+
+    async def stream(self, request: Request) -> Response:
+        async def events() -> Any:
+            yield "data: 1\n\n"
+            await self.go_on.wait()
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    async def limited(self, request: Request) -> Response:
+        raise Problem(429, "Too many.", headers={"Retry-After": "1"})
+
+    async def broken(self, request: Request) -> Response:
+        raise RuntimeError("this is broken")
+
+
+async def test_streams_are_not_requests_in_flight_and_have_no_duration(
+    new_gateway: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = Odd()
+    monkeypatch.setattr(server, "create_app", odd.app)
+    gateway = await new_gateway()
+    async with (
+        httpx.AsyncClient(base_url=gateway.url, timeout=DEADLINE_S) as client,
+        client.stream("GET", "/stream") as stream,
+    ):
+        assert stream.status_code == 200
+        during = await samples(gateway)
+        odd.go_on.set()
+        assert await stream.aread() == b"data: 1\n\n"
+    assert during[key("gateway_streams_open")] == 1
+    assert during[key("gateway_requests_in_flight")] == 0
+    after = await samples(gateway)
+    assert after[key("gateway_streams_open")] == 0
+    assert after[key("gateway_requests_total", route="/stream", code="200", mode="stream")] == 1
+    assert key("gateway_request_duration_seconds_count", route="/stream") not in after
+
+
+async def test_refusals_and_failures_are_counted(
+    new_gateway: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "create_app", Odd().app)
+    gateway = await new_gateway()
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=DEADLINE_S) as client:
+        assert (await client.get("/limited")).status_code == 429
+        assert (await client.get("/broken")).status_code == 500
+    found = await samples(gateway)
+    assert found[key("gateway_rate_limited_total", route="/limited")] == 1
+    assert found[key("gateway_requests_total", route="/broken", code="500", mode="plain")] == 1
