@@ -98,15 +98,8 @@ def _json(body: bytes, content_type: str) -> EventData:
 
 
 def _json_bytes(value: Any) -> bytes:
-    try:
-        text = dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    except (ValueError, RecursionError):
-        raise Problem(400, "The data holds a number that is none in JSON, or is nested too deeply.") from None
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        # A lone surrogate has no UTF-8 form, but it has an escape.
-        return dumps(value, separators=(",", ":")).encode()
+    # It was parsed strictly, so it has no number and no text that could not be written.
+    return dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _from_base64(encoded: object) -> bytes:

@@ -12,7 +12,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 
 from gateway.conftest import DEADLINE_S, NewGateway, NewRuntime, until
 from gateway.sse_client import Seen, collected, events_of
-from hivewire import MessageContext, RoutedAgent, message_handler
+from hivewire import MessageContext, RoutedAgent, message_handler, try_get_known_serializers_for_type
 
 SSE = {"Accept": "text/event-stream"}
 
@@ -206,6 +206,7 @@ async def test_streams_that_can_be_resumed_end_when_their_gateway_drains(
             await stopping
     assert seen[-1].event == "message"
     stream = new_runtime()
+    stream.add_message_serializer(try_get_known_serializers_for_type(Number))
     await stream.connect()
     assert (await anext(stream.resume_stream(stream_id, after=int(seen[-1].id)))).value == int(seen[-1].id) + 1
 

@@ -307,4 +307,4 @@ def test_arguments_and_fields_come_back_equal(args, fields):
     vars(error).update(fields)
     back = through_the_wire(error)
     assert back.args == error.args
-    assert {name: value for name, value in vars(back).items() if name != "__notes__"} == fields
+    assert {name: value for name, value in vars(back).items() if not name.startswith("__")} == fields
