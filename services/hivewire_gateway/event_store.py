@@ -7,15 +7,17 @@ from hashlib import sha256
 
 from hivewire import BrokerUnavailableError, MessageTooLargeError, RuntimeStateError, TopicId, UndeliverableException
 from hivewire.relay import Encoded, PreparedEvent, RelayRuntime, Stored, UnansweredError
+from hivewire_gateway.metrics import Metrics
 from hivewire_gateway.problems import Problem
 
 
 class EventStore:
     """Stores events. Any of them may be stored again: it is there once all the same, within the stream's window."""
 
-    def __init__(self, relay: RelayRuntime, *, timeout_s: float) -> None:
+    def __init__(self, relay: RelayRuntime, *, timeout_s: float, metrics: Metrics) -> None:
         self._relay = relay
         self._timeout_s = timeout_s
+        self._metrics = metrics
 
     async def prepare(
         self,
@@ -53,7 +55,10 @@ class EventStore:
             Problem: 503 when it is not stored, 504 when that is not known.
         """
         try:
-            return await self._relay.store_prepared(event, timeout=self._timeout_s)
+            with self._metrics.storing(len(event.payload)) as note:
+                stored = await self._relay.store_prepared(event, timeout=self._timeout_s)
+                note(stored)
+                return stored
         except UnansweredError as error:
             raise Problem(
                 504,

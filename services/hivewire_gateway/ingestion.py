@@ -31,7 +31,7 @@ class Ingestion:
 
     def __init__(self, gateway: Gateway) -> None:
         self._settings = gateway.settings
-        self._store = EventStore(gateway.relay, timeout_s=gateway.settings.store_timeout_s)
+        self._store = EventStore(gateway.relay, timeout_s=gateway.settings.store_timeout_s, metrics=gateway.metrics)
 
     def routes(self) -> list[Route]:
         return [

@@ -101,7 +101,7 @@ class Metrics:
 
     @contextmanager
     def storing(self, size_bytes: int) -> Iterator[Callable[[Stored], None]]:
-        """Count an event: `with metrics.storing(size) as stored: stored(await store(...))`."""
+        """Count an event: `with metrics.storing(size) as note: note(await store(...))`; without a note as rejected."""
         begun = perf_counter()
         results: list[Stored] = []
         try:

@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from gateway.conftest import DEADLINE_S
 from gateway.processes import get
+from hivewire.nats.embedded import EmbeddedServer
 from hivewire_gateway import GatewayServer, server
 from hivewire_gateway.gateway import Gateway
 from hivewire_gateway.problems import Problem
@@ -59,6 +60,24 @@ async def test_requests_are_counted_by_route_never_by_path(gateway: GatewayServe
     assert found[key("gateway_requests_in_flight")] == 0
     assert found[key("nats_connected")] == 1
     assert not [name for name, labels in found if "secret" in repr(labels)]
+
+
+async def test_events_are_counted_by_what_became_of_them(new_gateway: Callable[..., Any], namespace: str) -> None:
+    async with EmbeddedServer() as broker:
+        gateway = await new_gateway(broker.url, store_timeout_s=0.2)
+        headers = {"ce-specversion": "1.0", "ce-type": "t", "ce-source": "s", "content-type": "application/json"}
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=DEADLINE_S, headers=headers) as client:
+            for event_id, status in (("1", 202), ("2", 202), ("2", 202), ("", 400)):
+                answer = await client.post("/v1/events", content=b'"hello"', headers={"ce-id": event_id})
+                assert answer.status_code == status
+            broker.kill()
+            assert (await client.post("/v1/events", json=1, headers={"ce-id": "3"})).status_code in (503, 504)
+            found = await samples(gateway)
+    results = {result: found[key("gateway_events_total", result=result)] for result in ("accepted", "duplicate")}
+    assert results == {"accepted": 2, "duplicate": 1}
+    assert found[key("gateway_events_total", result="rejected")] <= 1
+    assert found[key("gateway_event_size_bytes_sum")] == 3 * len('"hello"')
+    assert found[key("gateway_publish_ack_duration_seconds_count")] == 3
 
 
 @pytest.mark.parametrize(
