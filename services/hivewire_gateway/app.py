@@ -12,6 +12,7 @@ from starlette.websockets import WebSocket
 
 from hivewire_gateway.calls import Calls
 from hivewire_gateway.gateway import Gateway
+from hivewire_gateway.hooks.hooks import Hooks
 from hivewire_gateway.ingestion import Ingestion
 from hivewire_gateway.problems import Problem
 from hivewire_gateway.security.middleware import security_middleware
@@ -26,7 +27,7 @@ def create_app(gateway: Gateway) -> Starlette:
     """
     handlers: dict[Any, Any] = {Problem: _problem, HTTPException: _http_error}
     app = Starlette(
-        routes=[*Ingestion(gateway).routes(), *Calls(gateway).routes()],
+        routes=[*Ingestion(gateway).routes(), *Hooks(gateway).routes(), *Calls(gateway).routes()],
         middleware=security_middleware(gateway.settings),
         exception_handlers=handlers,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hivewire_gateway.hooks.settings import HookName, HookSettings
 from hivewire_gateway.ingestion_settings import IngestionSettings
 from hivewire_gateway.out_settings import CallSettings, EventStreamSettings
 from hivewire_gateway.security.settings import LimitSettings, SecuritySettings
@@ -26,6 +27,7 @@ class Settings(BaseModel):
         access_log: Whether each request is logged; otherwise those that were refused or failed are.
         security: Who may do what.
         limits: How much of everything at once.
+        hooks: Webhooks of others, by the names in their addresses.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,3 +45,4 @@ class Settings(BaseModel):
     event_streams: EventStreamSettings = EventStreamSettings()
     security: SecuritySettings = SecuritySettings()
     limits: LimitSettings = LimitSettings()
+    hooks: dict[HookName, HookSettings] = {}
