@@ -32,7 +32,7 @@ class EventStore:
         """Return an event as it will be stored; the stream keeps one of several of the same `identity`.
 
         Raises:
-            Problem: it is too large, or there is no connection.
+            Problem: it is too large or can't be written, or there is no connection.
         """
         try:
             return await self._relay.prepare_event(
@@ -45,6 +45,8 @@ class EventStore:
             )
         except MessageTooLargeError as error:
             raise Problem(413, str(error)) from error
+        except ValueError as error:
+            raise Problem(400, f"The event can't be stored: {error}.") from error
         except (RuntimeStateError, BrokerUnavailableError) as error:
             raise _not_stored("The gateway is not connected to its broker") from error
 

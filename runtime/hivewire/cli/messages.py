@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hivewire.cli.errors import UsageError
+from hivewire.model.codecs import normal_content_type
 from hivewire.model.serialization import JSON_DATA_CONTENT_TYPE, MessageSerializer, UnknownPayload
 
 
@@ -76,7 +77,8 @@ def reply_as_json(reply: Any) -> str:
 
 def payload_as_json(type_name: str, content_type: str, payload: bytes) -> str:
     """Return a payload as it is if it is JSON, else an object that holds it in base64."""
-    if content_type == JSON_DATA_CONTENT_TYPE or content_type.endswith("+json"):
+    bare = normal_content_type(content_type)
+    if bare == JSON_DATA_CONTENT_TYPE or bare.endswith("+json"):
         try:
             json.loads(payload)
         except (ValueError, RecursionError):

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from hivewire.exceptions import SerializationError
 from hivewire.model.codecs import Codec, normal_content_type
 from hivewire.model.serialization import (
+    JSON_DATA_CONTENT_TYPE,
     JSON_VALUE_CLASSES,
     PROTOBUF_DATA_CONTENT_TYPE,
     MessageSerializer,
@@ -133,6 +134,10 @@ class SerializerRegistry:
         codec = preferred.get(key) if preferred is not None else None
         if codec is None:
             codec = self._by_name.get(key) or self._found_by_name(type_name, key[1])
+        if codec is None and key[1].endswith("+json"):
+            # JSON under a name of its own, as producers other than this library like to send it.
+            key = (type_name, JSON_DATA_CONTENT_TYPE)
+            codec = (preferred or {}).get(key) or self._by_name.get(key) or self._found_by_name(*key)
         if codec is not None:
             return codec.decode(payload)
         problem = f"No serializer can decode {type_name!r} as {content_type}"

@@ -75,6 +75,7 @@ def test_a_payload_is_sent_as_it_is_under_any_type_name() -> None:
         ({"a": [1, 2.5, True]}, '{"a": [1, 2.5, true]}'),
         (UnknownPayload("Greeting", "application/json", b'{"text":"hi"}'), '{"text":"hi"}'),
         (UnknownPayload("Greeting", "application/cloudevents+json", b"{}"), "{}"),
+        (UnknownPayload("Greeting", "Application/JSON; charset=utf-8", b"{}"), "{}"),
     ],
 )
 def test_a_reply_is_shown_as_the_json_it_is(reply: object, shown: str) -> None:

@@ -259,6 +259,33 @@ def test_an_unknown_payload_is_returned_with_a_warning():
     assert unknown == UnknownPayload("Nobody", JSON, b"x")
 
 
+def test_json_under_another_name_is_read_as_json_unless_somebody_reads_that_name():
+    class Special(MessageSerializer[MyMessage]):
+        data_content_type = "application/special+json"
+
+        def serialize(self, message: MyMessage) -> bytes:
+            return b""
+
+        def deserialize(self, payload: bytes) -> MyMessage:
+            return MyMessage("special")
+
+    registry = SerializerRegistry()
+    registry.learn(MyMessage)
+    handled = registry.handled_types(handling(MyMessage, dict))
+    for content_type in ("application/vnd.x+json", "Application/Special+JSON; v=1"):
+        assert registry.decode(b"{}", type_name="dict", content_type=content_type) == {}
+        for preferred in (None, handled):
+            payload = b'{"field1":"a"}'
+            assert registry.decode(
+                payload, type_name="MyMessage", content_type=content_type, preferred=preferred
+            ) == MyMessage("a")
+    registry.add(Special())
+    assert registry.decode(b"", type_name="MyMessage", content_type="application/special+json") == MyMessage("special")
+    with pytest.warns(RuntimeWarning, match="'Nobody' as application/x"):
+        unknown = registry.decode(b"{}", type_name="Nobody", content_type="application/x+json")
+    assert unknown == UnknownPayload("Nobody", "application/x+json", b"{}")
+
+
 def test_an_unknown_payload_is_an_error_for_a_strict_registry():
     with pytest.raises(SerializationError, match="'Nobody' as application/json"):
         SerializerRegistry(strict=True).decode(b"x", type_name="Nobody", content_type=JSON)
