@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hivewire_gateway.bodies import parse_json
 from hivewire_gateway.event_attributes import check_attributes, text_of
-from hivewire_gateway.event_data import EventData, data_of_body, data_of_members, parse_utf8_json
+from hivewire_gateway.event_data import EventData, data_of_body, data_of_members
 from hivewire_gateway.header_values import decoded
 from hivewire_gateway.media_types import MediaType
 from hivewire_gateway.problems import Problem
@@ -68,8 +69,8 @@ def read_events(headers: Iterable[tuple[str, str]], body: bytes, *, max_events: 
     content_type = content_types[0] if content_types else None
     if content_type is not None and content_type.lower().startswith("application/cloudevents"):
         if _event_format(content_type) == STRUCTURED:
-            return ReadEvents(mode="structured", events=(_of_json(parse_utf8_json(body)),))
-        return ReadEvents(mode="batch", events=_batch(parse_utf8_json(body), max_events))
+            return ReadEvents(mode="structured", events=(_of_json(parse_json(body)),))
+        return ReadEvents(mode="batch", events=_batch(parse_json(body), max_events))
     attributes = [(name[3:], value) for name, value in pairs if name.startswith("ce-")]
     if not attributes:
         raise Problem(

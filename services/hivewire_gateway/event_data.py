@@ -77,24 +77,10 @@ def data_of_members(event: Mapping[str, Any], content_type: str | None) -> Event
         raise Problem(400, "The data holds a lone surrogate, which no text in UTF-8 can.") from None
 
 
-def parse_utf8_json(body: bytes) -> Any:
-    """Return what a body says as JSON in UTF-8: a parser may guess UTF-16 or pass over a byte order mark, agents don't.
-
-    Raises:
-        Problem: it is not that.
-    """
-    try:
-        if body.decode().startswith("\ufeff"):
-            raise Problem(400, "The JSON begins with a byte order mark: leave it out.")
-    except UnicodeDecodeError:
-        raise Problem(400, "The JSON is not in UTF-8.") from None
-    return parse_json(body)
-
-
 def _json(body: bytes, content_type: str) -> EventData:
     if not body:
         return EventData(content_type=content_type, payload=b"null", value_type="NoneType")
-    return EventData(content_type=content_type, payload=body, value_type=type(parse_utf8_json(body)).__name__)
+    return EventData(content_type=content_type, payload=body, value_type=type(parse_json(body)).__name__)
 
 
 def _json_bytes(value: Any) -> bytes:
