@@ -3,7 +3,21 @@
 from hivewire.model.remote_errors import raised_by
 from hivewire.model.serializer_registry import Encoded
 from hivewire.nats.broker import Stored, UnansweredError
+from hivewire.nats.event_tap import EventTap, PassedEvent, StreamPlace
 from hivewire.nats.readiness import Readiness
 from hivewire.nats.relay import PreparedEvent, RelayRuntime
+from hivewire.nats.topic_filters import TopicFilter
 
-__all__ = ["Encoded", "PreparedEvent", "Readiness", "RelayRuntime", "Stored", "UnansweredError", "raised_by"]
+__all__ = [
+    "Encoded",
+    "EventTap",
+    "PassedEvent",
+    "PreparedEvent",
+    "Readiness",
+    "RelayRuntime",
+    "Stored",
+    "StreamPlace",
+    "TopicFilter",
+    "UnansweredError",
+    "raised_by",
+]

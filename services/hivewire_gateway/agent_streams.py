@@ -17,7 +17,7 @@ from hivewire_gateway.gateway import Gateway
 from hivewire_gateway.message_bodies import compact_json, message_as_json, seconds_of
 from hivewire_gateway.outlets import Outlet
 from hivewire_gateway.problems import Problem
-from hivewire_gateway.sse import server_sent_event
+from hivewire_gateway.sse import MEDIA_TYPE, server_sent_event
 
 STREAM_ID_HEADER = "Hivewire-Stream-Id"
 
@@ -54,11 +54,14 @@ class AgentStreams:
 
     async def get_stream(self, request: Request) -> Response:
         """Read a resumable stream after the last chunk that the client has."""
+        stream_id = _stream_id(request)
         after, has_ended = _last_chunk(request)
+        if request.method == "HEAD":
+            return Response(media_type=MEDIA_TYPE)
         if has_ended:
             # What browsers understand as: don't come back.
             return Response(status_code=204)
-        return self._response(self._relay.resume_stream(_stream_id(request), after=after), None)
+        return self._response(self._relay.resume_stream(stream_id, after=after), None)
 
     async def delete_stream(self, request: Request) -> Response:
         """Cancel the handler of a resumable stream. What it has yielded can still be read."""

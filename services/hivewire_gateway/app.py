@@ -17,6 +17,7 @@ from hivewire_gateway.ingestion import Ingestion
 from hivewire_gateway.problems import Problem
 from hivewire_gateway.security.middleware import security_middleware
 from hivewire_gateway.security.refusals import answer
+from hivewire_gateway.topic_events import TopicEvents
 
 
 def create_app(gateway: Gateway) -> Starlette:
@@ -27,7 +28,12 @@ def create_app(gateway: Gateway) -> Starlette:
     """
     handlers: dict[Any, Any] = {Problem: _problem, HTTPException: _http_error}
     app = Starlette(
-        routes=[*Ingestion(gateway).routes(), *Hooks(gateway).routes(), *Calls(gateway).routes()],
+        routes=[
+            *Ingestion(gateway).routes(),
+            *Hooks(gateway).routes(),
+            *Calls(gateway).routes(),
+            *TopicEvents(gateway).routes(),
+        ],
         middleware=security_middleware(gateway.settings),
         exception_handlers=handlers,
     )

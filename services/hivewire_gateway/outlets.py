@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 
 class Outlet:
@@ -11,15 +12,18 @@ class Outlet:
 
     Whoever fills it looks at `waiting` and `waiting_bytes`, or awaits `room`; it takes whatever it is given. After
     `end` nothing more is taken in. `begun` is set once its response has begun, and can't be an error any more. `since`
-    is when what waits first began to, or something was last taken, by the event loop's clock.
+    is when what waits first began to, or something was last taken, by the event loop's clock. `on_take` is called
+    whenever something was taken.
     """
 
-    __slots__ = ("_changed", "_pieces", "_taken", "begun", "ended", "since", "waiting_bytes")
+    __slots__ = ("_changed", "_ended", "_on_take", "_pieces", "_taken", "begun", "ended", "since", "waiting_bytes")
 
-    def __init__(self) -> None:
+    def __init__(self, *, on_take: Callable[[], None] | None = None) -> None:
         self._pieces: deque[bytes] = deque()
         self._changed = asyncio.Event()
         self._taken = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._on_take = on_take
         self.waiting_bytes = 0
         self.begun = False
         self.ended = False
@@ -28,6 +32,9 @@ class Outlet:
     @property
     def waiting(self) -> int:
         return len(self._pieces)
+
+    async def until_ended(self) -> None:
+        await self._ended.wait()
 
     def push(self, piece: bytes) -> None:
         if self.ended:
@@ -43,6 +50,7 @@ class Outlet:
         if last:
             self.push(last)
         self.ended = True
+        self._ended.set()
         self._changed.set()
         self._taken.set()
 
@@ -63,6 +71,8 @@ class Outlet:
             self.waiting_bytes -= size
             self.since = asyncio.get_running_loop().time()
             self._taken.set()
+            if self._on_take is not None:
+                self._on_take()
         return b"".join(taken)
 
     async def changed(self, timeout: float) -> bool:

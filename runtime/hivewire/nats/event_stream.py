@@ -106,16 +106,26 @@ class EventStream:
         """
         if seen.replicas < 2 or after >= seen.last:
             return True
+        found = await self.next_of(filters, after=after)
+        if found is not None and found <= seen.last:
+            return False
+        return (await self.look()).leader == seen.leader
+
+    async def next_of(self, filters: Sequence[str], *, after: int) -> int | None:
+        """Return the first sequence after another one that some filter matches, as the leader has it; None: there is
+        none by now.
+
+        Raises:
+            JetStreamError, BrokerUnavailableError: as for `look`.
+        """
         at_once = asyncio.Semaphore(_AT_ONCE)
 
         async def first(subject: str) -> int | None:
             async with at_once:
                 return await self._sequence({"seq": after + 1, "next_by_subj": subject})
 
-        found = await asyncio.gather(*map(first, filters))
-        if any(sequence is not None and sequence <= seen.last for sequence in found):
-            return False
-        return (await self.look()).leader == seen.leader
+        found = [sequence for sequence in await asyncio.gather(*map(first, filters)) if sequence is not None]
+        return min(found, default=None)
 
     async def sequence_at(self, moment: datetime) -> int | None:
         """Return the first sequence that is not older than a moment of the server's clock; None: all are older.

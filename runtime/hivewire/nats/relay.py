@@ -6,7 +6,7 @@ wire: bytes, the name of their type, and their content type.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from hivewire.nats.broker import JetStreamError, Stored
 from hivewire.nats.dead_letters import STORY_BYTES
 from hivewire.nats.envelope import NONE_TYPE_NAME, EventEnvelope, encode_event
 from hivewire.nats.event_stream import why_refused
+from hivewire.nats.event_tap import EventTap, PassedEvent
 from hivewire.nats.header_text import quoted
 from hivewire.nats.readiness import Readiness
 from hivewire.nats.runtime import NatsAgentRuntime
@@ -132,6 +133,29 @@ class RelayRuntime(NatsAgentRuntime):
         except JetStreamError as error:
             why = why_refused(error, self._subjects.events_stream)
             raise UndeliverableException(f"A message to {event.topic} was not stored: {why}") from error
+
+    def tap_events(
+        self,
+        *,
+        on_event: Callable[[PassedEvent], None],
+        on_other_stream: Callable[[str], None],
+        room: Callable[[], int],
+    ) -> EventTap:
+        """Return a tap on the events of the namespace, whoever subscribes to them.
+
+        Raises:
+            RuntimeStateError: not connected.
+        """
+        self._check_connected()
+        return EventTap(
+            self._broker,
+            self._subjects,
+            self._event_stream,
+            self._tasks,
+            on_event=on_event,
+            on_other_stream=on_other_stream,
+            room=room,
+        )
 
 
 class _AsTheyAre(SerializerRegistry):

@@ -106,6 +106,7 @@ class NatsAgentRuntime(AgentHost):
         self._adopted: list[tuple[AgentId, list[TopicFilter]]] = []
         self._stopped = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
+        self._event_stream: EventStream
         self._registry: Registry
         self._calls: Calls
         self._outgoing: Outgoing
@@ -154,7 +155,7 @@ class NatsAgentRuntime(AgentHost):
         try:
             await self._broker.open()
             created = await provision(self._broker, self._subjects)
-            stream = EventStream(self._broker, self._subjects.events_stream, created)
+            stream = self._event_stream = EventStream(self._broker, self._subjects.events_stream, created)
             self._tracer.refresh()
             self._registry = Registry(self._broker, self._subjects, stream)
             outbox = Outbox(self._broker)

@@ -17,7 +17,7 @@ from typing import Any
 
 from nats.aio.msg import Msg
 
-from hivewire.exceptions import BrokerUnavailableError
+from hivewire.exceptions import AccessDeniedError, BrokerUnavailableError
 from hivewire.nats.broker import Broker, JetStreamError
 from hivewire.nats.subscription import BrokerSubscription
 
@@ -60,6 +60,8 @@ class StreamReader:
         verify: Awaited after a consumer was made, before anything is fetched; what it raises is as if none was made.
         on_failed: Called with the error each time none could be made.
         durable: Read through this consumer, which others share and which wants acknowledgements, and make none.
+        tidy: Delete each consumer that is left behind, which takes a right of its own. Else the server does so after
+            half a minute.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class StreamReader:
         verify: Callable[[], Awaitable[None]] | None = None,
         on_failed: Callable[[Exception], None] | None = None,
         durable: str | None = None,
+        tidy: bool = False,
     ) -> None:
         self._broker = broker
         self._stream = stream
@@ -86,6 +89,7 @@ class StreamReader:
         self._verify = verify
         self._on_failed = on_failed
         self._durable = durable
+        self._tidy = tidy
         self._consumer_name = ""
         self._wake = asyncio.Event()
         self._why_broken = ""
@@ -263,6 +267,12 @@ class StreamReader:
         self._wake.set()
 
     async def _stop_listening(self) -> None:
+        if self._tidy and self._consumer_name and self._broker.connected.is_set():
+            name, self._consumer_name = self._consumer_name, ""
+            try:
+                await self._broker.publish(f"$JS.API.CONSUMER.DELETE.{self._stream}.{name}", b"")
+            except (BrokerUnavailableError, AccessDeniedError):
+                pass  # The server deletes it by itself.
         if self._subscription is not None:
             subscription, self._subscription = self._subscription, None
             # What a shared consumer has sent here, it sends to nobody else until the acknowledgement is overdue.
