@@ -16,7 +16,14 @@ from hivewire_gateway.bodies import read_body
 from hivewire_gateway.call_errors import problem_of
 from hivewire_gateway.departures import ClientLeft, while_client_waits
 from hivewire_gateway.gateway import Gateway
-from hivewire_gateway.message_bodies import JSON, message_as_json, message_of, seconds_of, type_header
+from hivewire_gateway.message_bodies import (
+    JSON,
+    MESSAGE_TYPE_HEADER,
+    message_as_json,
+    message_of,
+    seconds_of,
+    type_header,
+)
 from hivewire_gateway.problems import Problem
 from hivewire_gateway.security.principals import principal_of
 from hivewire_gateway.sse import accepts_event_stream
@@ -44,6 +51,7 @@ class Calls:
         agent = _agent_of(request)
         principal_of(request).check_send(agent)
         message = message_of(request.headers, await read_body(request, max_bytes=self._settings.max_body_bytes))
+        self._check_handled(agent, message)
         if accepts_event_stream(request.headers.get("accept", "")):
             return self._streams.open(request, message, agent)
         limits = self._settings.calls
@@ -57,6 +65,17 @@ class Calls:
                 raise
             raise problem_of(error, agent) from error
         return _answer(reply)
+
+    def _check_handled(self, agent: AgentId, message: Encoded) -> None:
+        """Refuse what its agent would pass over, as nobody would see why nothing comes back."""
+        handled = self._relay.messages_of(agent.type)
+        if handled is None or handled.handles_directly(message.type_name):
+            return
+        names = ", ".join(each.form.name for each in handled.messages if each.kind != "event") or "none"
+        detail = (
+            f"Agents of type {agent.type} handle no direct messages of type {message.type_name}, but these: {names}."
+        )
+        raise Problem(422, f"{detail} Name the type of the message by the header {MESSAGE_TYPE_HEADER}.")
 
 
 def _agent_of(request: Request) -> AgentId:

@@ -199,6 +199,14 @@ async def test_a_message_that_its_agent_can_not_read_is_the_mistake_of_its_clien
     assert "many" not in answer.text
 
 
+async def test_a_message_that_its_agent_would_pass_over_is_refused(http: httpx.AsyncClient, log: list[str]) -> None:
+    answer = await http.post("/v1/agents/shop/k", json=[1])
+    assert answer.status_code == 422
+    assert "no direct messages of type list" in answer.json()["detail"]
+    assert "Order" in answer.json()["detail"]
+    assert log == []
+
+
 async def test_a_type_that_nobody_registered_is_not_found(http: httpx.AsyncClient) -> None:
     answer = await http.post("/v1/agents/nobody/k", json="x")
     assert answer.status_code == 404

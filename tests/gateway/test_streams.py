@@ -12,7 +12,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 
 from gateway.conftest import DEADLINE_S, NewGateway, NewRuntime, until
 from gateway.sse_client import Seen, collected, events_of
-from hivewire import MessageContext, RoutedAgent, message_handler, try_get_known_serializers_for_type
+from hivewire import MessageContext, RoutedAgent, message_handler
 
 SSE = {"Accept": "text/event-stream"}
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from hivewire.agents.base import BaseAgent
+from hivewire.agents.descriptions import HANDLERS_OF_FACTORY
+from hivewire.agents.handlers import Handler
 from hivewire.agents.hints import HintedClasses, chunk_hint, classes_of_hint, resolved_hints
 from hivewire.agents.registration import (
     InstanceAdopter,
@@ -151,10 +153,15 @@ class ClosureAgent(BaseAgent):
         made = await made_subscriptions(agent_type, [] if subscriptions is None else [subscriptions])
         if not skip_direct_message_subscription:
             made.append(direct_subscription(agent_type.type))
+
+        def factory() -> ClosureAgent:
+            return cls(description, closure, unknown_type_policy=unknown_type_policy)
+
+        setattr(factory, HANDLERS_OF_FACTORY, (_handler_of(closure, shape),))
         return await register_agent_type(
             runtime,
             agent_type,
-            lambda: cls(description, closure, unknown_type_policy=unknown_type_policy),
+            factory,
             expected_class=cls,
             subscriptions=made,
             serializers=_serializers_of(shape),
@@ -209,6 +216,18 @@ def _shape_of(closure: Closure) -> _Shape:
             )
     returns = _classes(hints, "return", "what it returns, None if it returns nothing")
     return _Shape(messages=messages, returns=returns, wants_context=len(parameters) == 3)
+
+
+def _handler_of(closure: Closure, shape: _Shape) -> Handler:
+    return Handler(
+        function=closure,
+        kind="any",
+        messages=shape.messages,
+        returns=shape.returns,
+        streams=inspect.isasyncgenfunction(closure),
+        strict=False,
+        match=None,
+    )
 
 
 def _classes(hints: Mapping[str, Any], name: str, what: str) -> HintedClasses:

@@ -51,7 +51,7 @@ async def take_snapshot(namespace: Namespace) -> Snapshot:
         BrokerUnavailableError: the broker doesn't answer.
     """
     broker, subjects = namespace.broker, namespace.subjects
-    registry = await Bucket(broker, subjects.registry_bucket).entries()
+    registry = await Bucket(broker, subjects.registry_bucket).entries("*.type")
     leases = await Bucket(broker, subjects.leases_bucket).entries()
     positions = await Bucket(broker, subjects.positions_bucket).entries()
     types = sorted((TypeRecord.from_json(value) for value in _values(registry)), key=lambda record: record.name)

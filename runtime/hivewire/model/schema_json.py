@@ -56,7 +56,7 @@ def json_of_dataclass(cls: type[T]) -> SchemaJson[T]:
     # pydantic takes settings for a dataclass of the standard library only from a type around it.
     hint: Any = Optional[cls]  # noqa: UP045  # not every class has `|`
     try:
-        adapter: TypeAdapter[T | None] = TypeAdapter(hint, config=_SETTINGS)
+        adapter: TypeAdapter[T | None] = TypeAdapter(hint, config=DATACLASS_SETTINGS)
         adapter.rebuild()  # says what a hint that is not resolved yet lacks
     except (PydanticUndefinedAnnotation, PydanticSchemaGenerationError) as error:
         raise _no_schema(error) from error
@@ -77,7 +77,7 @@ def json_of_model(cls: type[ModelT]) -> SchemaJson[ModelT]:
     return SchemaJson(cls.__pydantic_serializer__, cls.__pydantic_validator__)
 
 
-_SETTINGS = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants")
+DATACLASS_SETTINGS = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants")
 _CORE_SETTINGS = CoreConfig(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants")
 
 

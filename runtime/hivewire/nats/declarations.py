@@ -13,7 +13,9 @@ from typing import Any
 from hivewire.agents.stateless import is_stateless_worker
 from hivewire.model.ids import AgentId
 from hivewire.model.subscriptions import Subscription, TypePrefixSubscription, TypeSubscription
+from hivewire.model.type_messages import TypeMessages
 from hivewire.nats.broker import Broker
+from hivewire.nats.message_records import MessageRecords
 from hivewire.nats.provisioner import provision_stateless
 from hivewire.nats.registry import Registry, TypeShape
 from hivewire.nats.subjects import Subjects, check_shards
@@ -36,6 +38,7 @@ class Declarations:
         self._registry: Registry | None = None
         self._broker: Broker | None = None
         self._subjects: Subjects | None = None
+        self._messages: dict[str, TypeMessages] = {}
         self.instances: list[AgentId] = []
 
     @property
@@ -57,8 +60,15 @@ class Declarations:
                 for topic_filter in self._filters.pop(agent_type):
                     await registry.add(agent_type, topic_filter)
 
-    async def add_type(self, agent_type: str, shape: TypeShape, filters: Sequence[TopicFilter] = ()) -> None:
-        """Register a type with what it subscribes to, or, after an error, not at all.
+    async def add_type(
+        self,
+        agent_type: str,
+        shape: TypeShape,
+        filters: Sequence[TopicFilter] = (),
+        *,
+        messages: TypeMessages | None = None,
+    ) -> None:
+        """Register a type with what it subscribes to and handles, or, after an error, not at all.
 
         Raises:
             ValueError: it is registered elsewhere with another shape.
@@ -66,14 +76,19 @@ class Declarations:
         before = list(self._filters[agent_type])
         self._shapes[agent_type] = shape
         self._filters[agent_type] += filters
+        if messages is not None:
+            self._messages[agent_type] = messages
         try:
             await self._declare(agent_type)
         except BaseException:
             del self._shapes[agent_type]
+            self._messages.pop(agent_type, None)
             self._filters[agent_type] = before
             raise
 
-    async def add_instance(self, agent_id: AgentId, filters: Sequence[TopicFilter] = ()) -> None:
+    async def add_instance(
+        self, agent_id: AgentId, filters: Sequence[TopicFilter] = (), *, messages: TypeMessages | None = None
+    ) -> None:
         """Register one instance.
 
         Raises:
@@ -83,6 +98,8 @@ class Declarations:
         self._shapes[agent_id.type] = _INSTANCES
         self._filters[agent_id.type] += filters
         self.instances.append(agent_id)
+        if messages is not None:
+            self._messages[agent_id.type] = messages
         try:
             await self._declare(agent_id.type)
         except BaseException:
@@ -95,6 +112,7 @@ class Declarations:
         """Take back a type that could not be served. The registry keeps it."""
         self._shapes.pop(agent_type, None)
         self._filters.pop(agent_type, None)
+        self._messages.pop(agent_type, None)
 
     async def add(self, subscription: Subscription, *, serving: bool) -> None:
         agent_type, added = subscriber_of(subscription), filter_of(subscription)
@@ -123,6 +141,8 @@ class Declarations:
         else:
             await self._registry.declare(agent_type, shape, filters)
         await self._update_consumer(agent_type)
+        if self._broker is not None and self._subjects is not None and (told := self._messages.pop(agent_type, None)):
+            await MessageRecords(self._broker, self._subjects).write(told)
 
     async def _update_consumer(self, agent_type: str) -> None:
         record = None if self._registry is None else self._registry.get(agent_type)

@@ -143,15 +143,17 @@ class TypeRecord:
 
 
 class Registry:
-    """The registry of a namespace: a live view, and the changes that this process makes."""
+    """The registry of a namespace: a live view, and the changes that this process makes. `changes` counts all that it
+    has seen."""
 
     def __init__(self, broker: Broker, subjects: Subjects, stream: EventStream) -> None:
         self._broker = broker
         self._subjects = subjects
         self._stream = stream
         self._bucket = Bucket(broker, subjects.registry_bucket)
-        self._view = BucketView(self._bucket, on_change=self._on_entry)
+        self._view = BucketView(self._bucket, "*.type", on_change=self._on_entry)
         self._types: dict[str, TypeRecord] = {}
+        self.changes = 0
         self._subscribed: dict[str, bool] = {}
 
     async def run(self) -> None:
@@ -254,6 +256,7 @@ class Registry:
         if record.marked < record.change or not self._has_begun(record):
             record = await self._mark(record)
         self._types[agent_type] = record
+        self.changes += 1
         self._subscribed.clear()
         return record
 
@@ -312,6 +315,7 @@ class Registry:
             log.error("the registry's record %s can't be read: %r", key, error)
             return
         self._types[record.name] = record
+        self.changes += 1
         self._subscribed.clear()
 
 

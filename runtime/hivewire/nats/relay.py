@@ -6,23 +6,30 @@ wire: bytes, the name of their type, and their content type.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
-from hivewire.exceptions import UndeliverableException
+from hivewire.exceptions import BrokerUnavailableError, UndeliverableException
 from hivewire.model.serializer_registry import Encoded, HandledTypes, SerializerRegistry
 from hivewire.model.topics import TopicId
+from hivewire.model.type_messages import TypeMessages
 from hivewire.nats.broker import JetStreamError, Stored
 from hivewire.nats.dead_letters import STORY_BYTES
 from hivewire.nats.envelope import NONE_TYPE_NAME, EventEnvelope, encode_event
 from hivewire.nats.event_stream import why_refused
 from hivewire.nats.event_tap import EventTap, PassedEvent
 from hivewire.nats.header_text import quoted
+from hivewire.nats.message_records import MessageRecords
 from hivewire.nats.readiness import Readiness
+from hivewire.nats.registry import TypeKind
 from hivewire.nats.runtime import NatsAgentRuntime
+from hivewire.nats.topic_filters import TopicFilter
 
-__all__ = ["PreparedEvent", "RelayRuntime"]
+__all__ = ["AgentTypeInfo", "PreparedEvent", "RelayRuntime"]
+
+_VIEW_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +42,70 @@ class PreparedEvent:
     payload: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentTypeInfo:
+    """An agent type as the registry has it. `messages` is None if its process did not say what it handles."""
+
+    name: str
+    kind: TypeKind
+    shards: int
+    subscriptions: tuple[TopicFilter, ...]
+    messages: TypeMessages | None
+
+
 class RelayRuntime(NatsAgentRuntime):
     """Sends, publishes and returns `Encoded` messages. An answer of None is None."""
 
     def __init__(self, broker_url: str, **options: Any) -> None:
         super().__init__(broker_url, **options)
         self._serializers = _AsTheyAre()
+        self._messages: MessageRecords
+
+    async def connect(self) -> Self:
+        """Connect, so that messages can be sent; see `NatsAgentRuntime`."""
+        await super().connect()
+        self._messages = MessageRecords(self._broker, self._subjects)
+        self._tasks.start(self._messages.run(), name="hivewire: messages of types")
+        try:
+            async with asyncio.timeout(_VIEW_TIMEOUT_S):
+                await self._messages.ready.wait()
+        except TimeoutError:
+            await self.stop()
+            raise BrokerUnavailableError(f"The registry could not be read within {_VIEW_TIMEOUT_S:g} s") from None
+        return self
+
+    @property
+    def registry_changes(self) -> int:
+        """A number that is another one whenever `agent_types` returns something else."""
+        return self._registry.changes + self._messages.changes
+
+    def agent_types(self) -> list[AgentTypeInfo]:
+        """Return the agent types that some process has registered, by their names.
+
+        Raises:
+            RuntimeStateError: not connected.
+        """
+        self._check_connected()
+        return [
+            AgentTypeInfo(
+                name=record.name,
+                kind=record.shape.kind,
+                shards=record.shape.shards,
+                subscriptions=record.subscriptions.filters,
+                messages=self._messages.get(record.name),
+            )
+            for record in sorted(self._registry.types(), key=lambda record: record.name)
+            if record.shape is not None
+        ]
+
+    def messages_of(self, agent_type: str) -> TypeMessages | None:
+        """Return which messages a type handles, as the process told that registered it last; None: nobody has.
+
+        Raises:
+            RuntimeStateError: not connected.
+        """
+        self._check_connected()
+        return self._messages.get(agent_type)
 
     @property
     def ready(self) -> Readiness:

@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 from typing_extensions import Unpack
 
 from hivewire.agents.concurrency import checked_concurrency
+from hivewire.agents.descriptions import described
 from hivewire.agents.hosting import AgentHost
 from hivewire.exceptions import (
     AgentNotFoundError,
@@ -550,7 +551,8 @@ class NatsAgentRuntime(AgentHost):
         try:
             self._add_all(subscriptions)
             added = subscriptions
-            await self._declarations.add_type(type.type, shape, own)
+            messages = described(type.type, expected_class, agent_factory)
+            await self._declarations.add_type(type.type, shape, own, messages=messages)
             for subscription in of_others:
                 await self._declarations.add(subscription, serving=self._state == "started")
             await self._serve_new(type.type)
@@ -701,7 +703,8 @@ class NatsAgentRuntime(AgentHost):
 
     async def _add_instance(self, agent_id: AgentId, filters: Sequence[TopicFilter] = ()) -> None:
         try:
-            await self._declarations.add_instance(agent_id, filters)
+            messages = described(agent_id.type, self._catalog.agent_class(agent_id.type))
+            await self._declarations.add_instance(agent_id, filters, messages=messages)
             if self._state == "started":
                 await self._serving.serve_instance(agent_id.type, agent_id.key)
         except BaseException:

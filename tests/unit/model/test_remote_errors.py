@@ -14,11 +14,12 @@ from hivewire.exceptions import (
     DeadlineExceededError,
     HivewireError,
     MessageDroppedException,
+    OverloadedError,
     RemoteAgentError,
     register_exception,
 )
 from hivewire.model.interventions import DropMessage
-from hivewire.model.remote_errors import decode_error, encode_error
+from hivewire.model.remote_errors import decode_error, encode_error, raised_by
 
 LIMIT = 32 * 1024
 
@@ -308,3 +309,21 @@ def test_arguments_and_fields_come_back_equal(args, fields):
     back = through_the_wire(error)
     assert back.args == error.args
     assert {name: value for name, value in vars(back).items() if not name.startswith("__")} == fields
+
+
+def test_who_raised_an_error_is_known_where_it_came_to_and_nowhere_else():
+    own = ValueError("x")
+    assert raised_by(own) is None
+    back = through_the_wire(own)
+    assert raised_by(back) == "worker/1"
+    # Raised again by an agent that got it from another one, it is its own.
+    assert raised_by(decode_error(encode_error(back, agent="other/2"))) == "other/2"
+    assert raised_by(decode_error(b"nonsense")) == ""
+
+
+def test_that_a_message_was_not_handled_is_said_of_the_own_message_only():
+    error = OverloadedError("no room")
+    error.not_handled = True
+    back = through_the_wire(error)
+    assert isinstance(back, OverloadedError)
+    assert not back.not_handled
