@@ -82,8 +82,8 @@ class GatewayServer:
                 self._app,
                 lifespan="off",
                 log_config=None,
-                # It would log the query of a WebSocket as info, and all headers as debug.
-                log_level="warning",
+                # Below, it logs what clients send: queries of WebSockets, headers, a line for each malformed request.
+                log_level="error",
                 http=partial(GuardedProtocol, limits=settings.limits),  # type: ignore[arg-type]
                 h11_max_incomplete_event_size=settings.limits.max_header_bytes,
                 timeout_keep_alive=settings.limits.idle_timeout_s,

@@ -68,6 +68,8 @@ class _Exchange:
         chunked = "transfer-encoding" in headers
         self._all_read = not chunked and length in (None, "0")
         self._may_keep = not chunked and length is not None and length.isdigit() and int(length) <= _DISCARDED_BYTES
+        # Nothing of it is under way before somebody asks for it.
+        self._waits_to_send = headers.get("expect", "").lower() == "100-continue"
         self._encoding = headers.get("content-encoding", "identity").strip().lower()
         self._accept_gzip = accept_gzip
         self._inflater: _Inflater | None = None
@@ -107,14 +109,16 @@ class _Exchange:
         """Send what was held back."""
         if self._unfinished is None:
             return
-        try:
-            async with asyncio.timeout(_LINGER_S):
-                await self._discard()
-        except TimeoutError:
-            pass
+        if not self._waits_to_send:
+            try:
+                async with asyncio.timeout(_LINGER_S):
+                    await self._discard()
+            except TimeoutError:
+                pass
         await self._send(self._unfinished)
 
     async def _next_part(self) -> Message:
+        self._waits_to_send = False
         deadline = self._pace.deadline(self._started, self._received_bytes)
         try:
             async with asyncio.timeout_at(deadline):
