@@ -303,7 +303,7 @@ async def test_a_draining_gateway_ends_its_streams_with_a_hint(
 async def test_a_client_that_takes_nothing_is_cut_off_and_the_others_are_not_held_up(
     new_gateway: NewGateway, publisher: NatsAgentRuntime
 ) -> None:
-    gateway = await new_gateway(event_streams={"write_timeout_s": 1.0})
+    gateway = await new_gateway(limits={"write_timeout_s": 1.0})
     host, port = gateway.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=DEADLINE_S) as stalled:
         stalled.sendall(b"GET /v1/topics/a/events HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -13,10 +13,10 @@ from starlette.routing import Route
 
 from hivewire import TopicId
 from hivewire.relay import Encoded
-from hivewire_gateway.bodies import read_body
+from hivewire_gateway.bodies import parse_json, read_body
 from hivewire_gateway.configuration_error import ConfigurationError
 from hivewire_gateway.event_attributes import check_text
-from hivewire_gateway.event_data import JSON_TYPE, parse_utf8_json
+from hivewire_gateway.event_data import JSON_TYPE
 from hivewire_gateway.event_store import EventStore, deduplication_id
 from hivewire_gateway.gateway import Gateway
 from hivewire_gateway.hooks.settings import HookSettings
@@ -55,7 +55,7 @@ class Hooks:
         body = await read_body(request, max_bytes=self._settings.max_body_bytes)
         hook.check_signature(request.headers, body, now=self._clock())
         _check_json(request.headers)
-        value = parse_utf8_json(body)
+        value = parse_json(body)
         topic, event_id = hook.topic(request.headers, value), hook.event_id(request.headers, value)
         stored = await self._store.store(
             await self._store.prepare(
