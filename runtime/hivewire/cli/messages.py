@@ -15,7 +15,7 @@ from typing import Any
 
 from hivewire.cli.errors import UsageError
 from hivewire.model.codecs import normal_content_type
-from hivewire.model.serialization import JSON_DATA_CONTENT_TYPE, MessageSerializer, UnknownPayload
+from hivewire.model.serialization import MessageSerializer, UnknownPayload
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,7 @@ def reply_as_json(reply: Any) -> str:
 
 def payload_as_json(type_name: str, content_type: str, payload: bytes) -> str:
     """Return a payload as it is if it is JSON, else an object that holds it in base64."""
-    bare = normal_content_type(content_type)
-    if bare == JSON_DATA_CONTENT_TYPE or bare.endswith("+json"):
+    if normal_content_type(content_type).endswith(("/json", "+json")):
         try:
             json.loads(payload)
         except (ValueError, RecursionError):

@@ -134,7 +134,7 @@ class SerializerRegistry:
         codec = preferred.get(key) if preferred is not None else None
         if codec is None:
             codec = self._by_name.get(key) or self._found_by_name(type_name, key[1])
-        if codec is None and key[1].endswith("+json"):
+        if codec is None and key[1].endswith(("+json", "/json")):
             # JSON under a name of its own, as producers other than this library like to send it.
             key = (type_name, JSON_DATA_CONTENT_TYPE)
             codec = (preferred or {}).get(key) or self._by_name.get(key) or self._found_by_name(*key)

@@ -272,7 +272,7 @@ def test_json_under_another_name_is_read_as_json_unless_somebody_reads_that_name
     registry = SerializerRegistry()
     registry.learn(MyMessage)
     handled = registry.handled_types(handling(MyMessage, dict))
-    for content_type in ("application/vnd.x+json", "Application/Special+JSON; v=1"):
+    for content_type in ("application/vnd.x+json", "Application/Special+JSON; v=1", "text/json"):
         assert registry.decode(b"{}", type_name="dict", content_type=content_type) == {}
         for preferred in (None, handled):
             payload = b'{"field1":"a"}'
