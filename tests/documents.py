@@ -3,7 +3,8 @@
 The blocks of a page run in order. A Python block that begins with a comment such as `# worker.py` is a file. Any other
 one runs in a namespace that the page's blocks share, as in `python -m asyncio`. A text block after it is what it
 prints. A console block runs shell commands beside the files; `&` leaves one running, and the lines below a command are
-what it prints. An sh block is a script whose output is not shown. The Makefile's commands are not run.
+what it prints. `hivewire gateway` listens on a free port, which takes the place of 8080 in the text. An sh block is a
+script whose output is not shown. The Makefile's commands are not run.
 """
 
 import ast
@@ -12,6 +13,7 @@ import contextlib
 import io
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -28,6 +30,8 @@ PROGRAMS = [page for page in PAGES if page.parent.name == "guides" or page.name 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE_NAME = re.compile(r"# ([\w/]+\.py)\n")
 _BROKER = "nats://localhost:4222"
+_GATEWAY = "localhost:8080"
+_SERVES = re.compile("is served|gateway listens")
 _OUTPUT_TIMEOUT_S = 30.0
 
 
@@ -64,7 +68,7 @@ async def run_page(page: Path, directory: Path, broker_url: str) -> None:
     printed = ""
     with Shell(directory, broker_url) as shell:
         for block in blocks(page):
-            text = block.text.replace(_BROKER, broker_url)
+            text = block.text.replace(_BROKER, broker_url).replace(_GATEWAY, f"localhost:{shell.gateway_port}")
             match block.language:
                 case "python" if block.file_name is not None:
                     (directory / block.file_name).write_text(text)
@@ -95,7 +99,15 @@ class Shell:
     def __init__(self, directory: Path, broker_url: str) -> None:
         self._directory = directory
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self._environment = {**os.environ, "PATH": path, "BROKER_URL": broker_url, "PYTHONUNBUFFERED": "1"}
+        self.gateway_port = _free_port()
+        self._environment = {
+            **os.environ,
+            "PATH": path,
+            "BROKER_URL": broker_url,
+            "HIVEWIRE_GATEWAY_PORT": str(self.gateway_port),
+            "HIVEWIRE_GATEWAY_METRICS_PORT": "0",
+            "PYTHONUNBUFFERED": "1",
+        }
         self._running: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
@@ -147,8 +159,14 @@ class Shell:
             )
         self._running.append(process)
         deadline = time.monotonic() + _OUTPUT_TIMEOUT_S
-        # `hivewire run` prints nothing, and its log says when it serves.
-        while log.read_text() != expected if expected else "is served" not in log.read_text():
+        # `hivewire run` and `hivewire gateway` print nothing, and their log says when they serve.
+        while log.read_text() != expected if expected else not _SERVES.search(log.read_text()):
             assert process.poll() is None, f"{command} ended with {process.returncode}"
             assert time.monotonic() < deadline, f"{command} prints {log.read_text()!r}"
             time.sleep(0.02)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
