@@ -91,6 +91,32 @@ async def test_an_event_is_stored_as_it_was_meant_in_either_mode(
     }
 
 
+async def test_an_event_with_an_empty_extension_reaches_an_agent(
+    http: httpx.AsyncClient, seen: asyncio.Queue[Any], nats_url: str, namespace: str
+) -> None:
+    await post(http, {**EVENT, "data": 1, "empty": ""})
+    async with asyncio.timeout(DEADLINE_S):
+        assert await seen.get() == ("/shop/7", 1)
+    (event,) = await stored_events(nats_url, namespace)
+    assert event.headers["ce-empty"] == ""
+
+
+async def test_who_may_not_publish_to_a_topic_stores_nothing_there(
+    new_gateway: Callable[..., Any], nats_url: str, namespace: str
+) -> None:
+    allowed = {"publish": ["orders/shop"]}
+    gateway: GatewayServer = await new_gateway(security={"principals": {"anonymous": allowed}})
+    mine, other = {**EVENT, "type": "orders", "source": "shop"}, {**EVENT, "type": "orders", "source": "shop/7"}
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=DEADLINE_S) as http:
+        assert (await post(http, other)).status_code == 403
+        assert (await http.post("/v1/topics/bills/shop", json={})).status_code == 403
+        batch = await post_batch(http, [mine, other])
+        assert (batch.status_code, batch.json()["index"]) == (403, 1)
+        assert await stored_events(nats_url, namespace) == []
+        assert (await post(http, mine)).status_code == 202
+        assert (await http.post("/v1/topics/orders/shop", json={})).status_code == 202
+
+
 @pytest.mark.parametrize("value", [{"item": "tea"}, [1, "x"], "text", 1, 1.5, True, None])
 async def test_an_agent_gets_bare_json_as_its_value(
     http: httpx.AsyncClient, seen: asyncio.Queue[Any], value: Any
