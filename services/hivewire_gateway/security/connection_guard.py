@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import struct
 import sys
 from http import HTTPStatus
 from typing import Any
@@ -108,6 +109,10 @@ class GuardedProtocol(H11Protocol):
         self._write_timer = None
         now = self.transport.get_write_buffer_size()
         if self._unwritten_bytes - now < min(self._unwritten_bytes, _PROGRESS_BYTES):
+            connection: socket.socket | None = self.transport.get_extra_info("socket")
+            if connection is not None:
+                # Else the kernel would go on to offer what waits there.
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.transport.abort()
             return
         self._unwritten_bytes = now
