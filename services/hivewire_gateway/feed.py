@@ -64,10 +64,8 @@ class Feed:
         """Put events into an outlet until it has ended: those after a position, or all, or what comes from now on.
 
         Raises:
-            Problem: there are too many clients, or the broker is away.
+            Problem: the broker is away.
         """
-        if len(self._clients) >= self._settings.max_clients:
-            raise Problem(503, "This gateway has as many readers as it may have.", headers={"Retry-After": "5"})
         client = FeedClient(outlet, topics, sources, self._settings)
         self._add(client)
         try:

@@ -72,7 +72,9 @@ def message_as_json(message: Encoded | None) -> str:
 def json_value(payload: bytes) -> str | None:
     """Return the JSON of a payload without white space between its parts; None: it is not what every parser reads."""
     try:
-        return compact_json(json.loads(payload, parse_constant=_refuse))
+        value = compact_json(json.loads(payload, parse_constant=_refuse))
+        value.encode()  # a lone surrogate has no UTF-8 form
+        return value
     except (ValueError, RecursionError):
         return None
 

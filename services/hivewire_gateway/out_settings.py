@@ -30,7 +30,6 @@ class EventStreamSettings(BaseModel):
         heartbeat_s: A stream on which nothing came for so long gets a comment, so that nothing between takes it for
             dead.
         retry_s: How long clients wait before they come back, as they are told at the begin of a stream.
-        max_clients: How many clients may read topics at once; more get 503.
         max_waiting_events: How many events may wait for one client that does not take them as fast as they come.
         max_waiting_bytes: How many bytes they may have.
         max_filters: Of so many different topic types the gateway reads only those; of more it reads all events.
@@ -41,7 +40,6 @@ class EventStreamSettings(BaseModel):
 
     heartbeat_s: float = Field(default=15.0, gt=0, allow_inf_nan=False)
     retry_s: float = Field(default=2.0, ge=0, le=3600)
-    max_clients: int = Field(default=5_000, ge=0)
     max_waiting_events: int = Field(default=256, ge=2)
     max_waiting_bytes: int = Field(default=4 * 1024 * 1024, ge=1)
     max_filters: int = Field(default=32, ge=1)

@@ -264,7 +264,7 @@ async def test_clients_stay_while_the_broker_is_away(new_gateway: NewGateway, na
         await runtime.stop()
 
 
-async def test_what_can_not_be_read_is_refused(http: httpx.AsyncClient, new_gateway: NewGateway) -> None:
+async def test_what_can_not_be_read_is_refused(http: httpx.AsyncClient) -> None:
     for path, headers, status in (
         ("a%20b/events", {}, 400),
         ("a*b/events", {}, 400),
@@ -277,10 +277,6 @@ async def test_what_can_not_be_read_is_refused(http: httpx.AsyncClient, new_gate
         assert (path, answer.status_code) == (path, status)
         assert answer.headers["content-type"] == "application/problem+json"
     assert (await http.head("/v1/topics/a/events")).status_code == 200
-    full = await new_gateway(event_streams={"max_clients": 0})
-    async with httpx.AsyncClient(base_url=full.url, timeout=DEADLINE_S) as other:
-        answer = await other.get("/v1/topics/a/events")
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
 
 
 async def test_a_draining_gateway_ends_its_streams_with_a_hint(
@@ -306,7 +302,7 @@ async def test_a_client_that_takes_nothing_is_cut_off_and_the_others_are_not_hel
     gateway = await new_gateway(limits={"write_timeout_s": 1.0})
     host, port = gateway.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=DEADLINE_S) as stalled:
-        stalled.sendall(b"GET /v1/topics/a/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        stalled.sendall(f"GET /v1/topics/a/events HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
         assert b"200" in await asyncio.to_thread(stalled.recv, 100)
         number = 60
         async with (
