@@ -66,9 +66,10 @@ async def run_page(page: Path, directory: Path, broker_url: str) -> None:
     module = ModuleType(f"page_{page.stem.replace('-', '_')}")
     sys.modules[module.__name__] = module
     printed = ""
-    with Shell(directory, broker_url) as shell:
+    gateway_port = free_port()
+    with Shell(directory, broker_url, gateway_port) as shell:
         for block in blocks(page):
-            text = block.text.replace(_BROKER, broker_url).replace(_GATEWAY, f"localhost:{shell.gateway_port}")
+            text = block.text.replace(_BROKER, broker_url).replace(_GATEWAY, f"localhost:{gateway_port}")
             match block.language:
                 case "python" if block.file_name is not None:
                     (directory / block.file_name).write_text(text)
@@ -93,21 +94,21 @@ async def _run(text: str, block: Block, page: Path, module: ModuleType) -> str:
     return output.getvalue()
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 class Shell:
     """Runs shell commands in a directory, and ends at last those that were left running."""
 
-    def __init__(self, directory: Path, broker_url: str) -> None:
+    def __init__(self, directory: Path, broker_url: str, gateway_port: int) -> None:
         self._directory = directory
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self.gateway_port = _free_port()
-        self._environment = {
-            **os.environ,
-            "PATH": path,
-            "BROKER_URL": broker_url,
-            "HIVEWIRE_GATEWAY_PORT": str(self.gateway_port),
-            "HIVEWIRE_GATEWAY_METRICS_PORT": "0",
-            "PYTHONUNBUFFERED": "1",
-        }
+        self._environment = {**os.environ, "PATH": path, "BROKER_URL": broker_url, "PYTHONUNBUFFERED": "1"}
+        self._environment |= {"HIVEWIRE_GATEWAY_PORT": str(gateway_port), "HIVEWIRE_GATEWAY_METRICS_PORT": "0"}
         self._running: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
@@ -159,14 +160,8 @@ class Shell:
             )
         self._running.append(process)
         deadline = time.monotonic() + _OUTPUT_TIMEOUT_S
-        # `hivewire run` and `hivewire gateway` print nothing, and their log says when they serve.
+        # `hivewire run` and `hivewire gateway` print nothing, and their logs say when they serve.
         while log.read_text() != expected if expected else not _SERVES.search(log.read_text()):
             assert process.poll() is None, f"{command} ended with {process.returncode}"
             assert time.monotonic() < deadline, f"{command} prints {log.read_text()!r}"
             time.sleep(0.02)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port

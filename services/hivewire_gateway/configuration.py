@@ -74,16 +74,16 @@ def _keys_at(place: _Place) -> list[str]:
     model: Any = Settings
     for part in place:
         if isinstance(model, type) and issubclass(model, BaseModel):
-            model = _table(model.model_fields[str(part)].annotation)
+            model = table_of(model.model_fields[str(part)].annotation)
         else:
-            model = _table(get_args(model)[-1])
+            model = table_of(get_args(model)[-1])
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
 
 
-def _table(annotation: Any) -> Any:
+def table_of(annotation: Any) -> Any:
     """Return the model, or the dict of models, that an annotation is about."""
     if get_origin(annotation) is Annotated:
-        return _table(get_args(annotation)[0])
+        return table_of(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
-        return next((_table(choice) for choice in get_args(annotation) if choice is not type(None)), None)
+        return next((table_of(choice) for choice in get_args(annotation) if choice is not type(None)), None)
     return annotation

@@ -225,11 +225,14 @@ def gateway(
 @gateway_app.command(name="token")
 def gateway_token(
     name: Annotated[str, typer.Argument(help="The principal that it is for.")],
+    add_to: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Add the line to this file, and print the token only.")
+    ] = None,
 ) -> None:
-    """Make a token: prints the line with its hash for the file with the tokens, and the token on standard error."""
+    """Make a token: prints it, and the line with its hash for the file with the tokens."""
     from hivewire.cli.gateway import token
 
-    token(name)
+    token(name, add_to=add_to)
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
+import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,12 +50,12 @@ def gateway(*, config: Path | None, typed: Mapping[str, object], broker: str, na
         raise UsageError(str(error)) from None
 
 
-def token(name: str) -> None:
-    """Print the line that lets a principal in, and on standard error its fresh token.
+def token(name: str, *, add_to: Path | None) -> None:
+    """Print a fresh token for a principal, and the line that lets it in, unless a file gets that.
 
     Raises:
         UsageError: the name can't be a principal's.
-        CommandError: the extra is not installed.
+        CommandError: the extra is not installed, or the file can't be written.
     """
     _check_installed()
     from hivewire_gateway import new_token, token_line
@@ -65,8 +65,26 @@ def token(name: str) -> None:
         line = token_line(name, secret)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    print(f"The token of {name}, shown only now: {secret}", file=sys.stderr)
-    print(line)
+    if add_to is None:
+        print(secret)
+        print(line)
+        return
+    try:
+        _append(add_to, line)
+    except OSError as error:
+        raise CommandError(f"can't write {add_to}: {error.strerror or error}") from None
+    print(secret)
+
+
+def _append(file: Path, line: str) -> None:
+    """Add a line to a file that only its owner can read if it is new, also where the last line has no end."""
+    descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "r+b") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        if size:
+            stream.seek(size - 1)
+        separator = b"\n" if size and stream.read(1) != b"\n" else b""
+        stream.write(separator + line.encode() + b"\n")
 
 
 def _check_installed() -> None:

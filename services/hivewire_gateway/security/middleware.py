@@ -14,8 +14,8 @@ from hivewire_gateway.security.header_limits import HeaderLimitMiddleware
 from hivewire_gateway.security.origins import is_loopback
 from hivewire_gateway.settings import Settings
 
-_METHODS = ("GET", "POST", "OPTIONS")
-_EXPOSED = ("Hivewire-Message-Type", "Retry-After", "WWW-Authenticate", "X-Duplicate")
+_METHODS = ("GET", "POST", "DELETE", "OPTIONS")
+_EXPOSED = ("Hivewire-Message-Type", "Hivewire-Stream-Id", "Retry-After", "WWW-Authenticate", "X-Duplicate")
 
 
 def security_middleware(settings: Settings) -> list[Middleware]:

@@ -110,6 +110,12 @@ UNRESTRICTED = Principal(name="anonymous", permissions=EVERYTHING)
 
 
 def principal_of(connection: HTTPConnection) -> Principal:
-    """Return who sent a request or opened a WebSocket."""
-    principal: Principal = getattr(connection.state, "principal", UNRESTRICTED)
+    """Return who sent a request or opened a WebSocket.
+
+    Raises:
+        RuntimeError: nobody was recognized before, so nothing may be allowed.
+    """
+    principal: Principal | None = getattr(connection.state, "principal", None)
+    if principal is None:
+        raise RuntimeError("a route was reached past the authentication")
     return principal

@@ -23,11 +23,11 @@ def route_class(scope: Scope, accept: str = "") -> RouteClass:
     path: str = scope["path"]
     if "text/event-stream" in accept.lower():
         return "streams"
-    if path.startswith("/v1/topics/") and scope["method"] == "GET":
+    if path.startswith(("/v1/topics/", "/v1/streams/")) and scope["method"] == "GET":
         return "streams"
     if path.startswith(("/v1/events", "/v1/topics/", PUBLIC_PREFIX)):
         return "events"
-    if path.startswith("/v1/agents/"):
+    if path.startswith(("/v1/agents/", "/v1/streams/")):
         return "calls"
     return "other"
 

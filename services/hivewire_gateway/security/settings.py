@@ -191,9 +191,9 @@ class LimitSettings(_Table):
         accept_gzip: Whether bodies may be compressed; their size counts as it is when unpacked.
     """
 
-    max_connections: int = Field(default=4_000, ge=1)
+    max_connections: int = Field(default=8_000, ge=1)
     max_in_flight: int = Field(default=512, ge=1)
-    max_streams: int = Field(default=2_000, ge=1)
+    max_streams: int = Field(default=5_000, ge=1)
     max_workers: int = Field(default=1_000, ge=1)
     max_header_bytes: int = Field(default=16_384, ge=1_024)
     max_headers: int = Field(default=100, ge=10)

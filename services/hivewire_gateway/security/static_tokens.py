@@ -68,4 +68,6 @@ def token_line(name: str, token: str) -> str:
     Raises:
         ValueError: the name can't be a principal's.
     """
+    if "#" in name:
+        raise ValueError("the name must not have a #, which begins a comment")
     return f"{check_name(name, 'the name')} sha256:{sha256(token.encode()).hexdigest()}"

@@ -14,7 +14,21 @@ from hivewire.cli.app import run
 from hivewire.model.schedule_rules import ScheduleRule
 
 PAGE = ROOT / "docs" / "cli.md"
-COMMANDS = ["demo", "dev", "run", "send", "publish", "ps", "tail", "state get", "state ls", "state rm", "dead ls"]
+COMMANDS = [
+    "demo",
+    "dev",
+    "run",
+    "gateway",
+    "gateway token",
+    "send",
+    "publish",
+    "ps",
+    "tail",
+    "state get",
+    "state ls",
+    "state rm",
+    "dead ls",
+]
 COMMANDS += ["dead show", "dead replay", "dead rm", "schedules ls", "schedules rm"]
 
 
@@ -34,7 +48,7 @@ async def test_the_examples_run_and_print_what_they_say(
 
 def test_every_command_has_a_part() -> None:
     parts = re.findall(r"^## (\w+)$", PAGE.read_text(), re.MULTILINE)
-    assert parts == ["demo", "dev", "run", "send", "publish", "ps", "tail", "state", "dead", "schedules"]
+    assert parts == ["demo", "dev", "run", "gateway", "send", "publish", "ps", "tail", "state", "dead", "schedules"]
 
 
 def test_every_option_is_described(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from hivewire.cli.app import run
 
-COMMANDS = ["demo", "dev", "run", "send", "publish", "ps", "tail", "state", "dead"]
+COMMANDS = ["demo", "dev", "run", "gateway", "send", "publish", "ps", "tail", "state", "dead"]
 
 
 @pytest.fixture(autouse=True)
