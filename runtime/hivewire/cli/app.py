@@ -113,11 +113,16 @@ def dev(
     target: Annotated[str, typer.Argument(metavar="FILE_OR_MODULE", help="A file or a module, or either with :SETUP.")],
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="The broker's port. Default: a free one.")] = None,
     namespace: Namespace = "default",
+    gateway: Annotated[bool, typer.Option("--gateway/--no-gateway", help="Serve HTTP too, or don't.")] = True,
+    gateway_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="The port for HTTP. Default: 8080, or a free one where that is taken."),
+    ] = None,
 ) -> None:
     """Run agents on a broker of their own, and again whenever their source changes."""
     from hivewire.cli.dev import dev
 
-    dev(target, port=port, namespace=namespace)
+    dev(target, port=port, namespace=namespace, gateway=gateway, gateway_port=gateway_port)
 
 
 @app.command(name="run")

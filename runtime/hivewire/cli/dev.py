@@ -1,19 +1,21 @@
 """`hivewire dev`: agents on a broker of their own, started again whenever their source changes.
 
-The broker and the watching live in this process, the agents in a child. So a reload begins with a clean interpreter,
-and streams, subscriptions and events outlive it.
+The broker, the gateway and the watching live in this process, the agents in a child. So a reload begins with a clean
+interpreter, and streams, subscriptions, events and the address for HTTP outlive it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 from hivewire.cli.children import Child
 from hivewire.cli.connection import checked_subjects
+from hivewire.cli.dev_gateway import is_installed, serving_http
 from hivewire.cli.errors import CommandError
 from hivewire.cli.loading import Target
 from hivewire.cli.signals import stop_signal
@@ -24,22 +26,27 @@ DRAIN_S = 2
 _KILL_AFTER_S = DRAIN_S + 5.0
 
 
-def dev(target: str, *, port: int | None, namespace: str) -> None:
+def dev(target: str, *, port: int | None, namespace: str, gateway: bool, gateway_port: int | None) -> None:
     """Serve the agents of a file or a module until a signal comes.
+
+    Args:
+        gateway: Serve HTTP too, if what it takes is installed.
+        gateway_port: None is the usual one, or a free one where that is taken.
 
     Raises:
         UsageError: the target or the namespace is malformed, or the file doesn't exist.
-        CommandError: watchfiles is not installed.
+        CommandError: watchfiles is not installed, or the gateway's port is taken.
         BrokerUnavailableError: the broker's binary is not installed, or the port is taken.
     """
     if find_spec("watchfiles") is None:
         raise CommandError("`hivewire dev` needs watchfiles: pip install 'hivewire[local]'")
     place = Target.parse(target)
     checked_subjects(namespace)
-    asyncio.run(_dev(target, place, port, namespace))
+    http = _Http(wanted=gateway, port=gateway_port)
+    asyncio.run(_dev(target, place, port, namespace, http))
 
 
-async def _dev(target: str, place: Target, port: int | None, namespace: str) -> None:
+async def _dev(target: str, place: Target, port: int | None, namespace: str, http: _Http) -> None:
     server = EmbeddedServer(port=port)
     with stop_signal() as stopped:
         await server.start()
@@ -47,9 +54,10 @@ async def _dev(target: str, place: Target, port: int | None, namespace: str) -> 
             _say(f"the broker runs at {server.url}, until this command ends. In another terminal:")
             print(f"  export BROKER_URL={server.url}{_namespace_line(namespace)}\n  hivewire ps", flush=True)
             changes = _Changes(place.path.parent if place.path else Path.cwd())
-            await first_of(
-                changes.watch(), _serve_again_and_again(target, place, server.url, namespace, changes, stopped)
-            )
+            async with http.served(server.url, namespace):
+                await first_of(
+                    changes.watch(), _serve_again_and_again(target, place, server.url, namespace, changes, stopped)
+                )
         finally:
             await server.stop()
 
@@ -72,6 +80,28 @@ async def _serve_again_and_again(
             await child.stop(_KILL_AFTER_S)
         if changes.seen and not stopped.is_set():
             _say(f"{', '.join(changes.seen)} changed: starting again")
+
+
+class _Http:
+    """Whether and where HTTP is served."""
+
+    def __init__(self, *, wanted: bool, port: int | None) -> None:
+        self._wanted = wanted
+        self._port = port
+
+    @asynccontextmanager
+    async def served(self, broker_url: str, namespace: str) -> AsyncIterator[None]:
+        if not self._wanted or not is_installed():
+            if self._wanted:
+                _say("for HTTP install the gateway, too: pip install 'hivewire[gateway]'")
+            yield
+            return
+        async with serving_http(broker_url, namespace, port=self._port, drain_s=DRAIN_S) as url:
+            _say(f"HTTP comes in at {url}. This publishes an event to greetings/shell:")
+            print(
+                f"  curl {url}/v1/topics/greetings/shell -H 'Content-Type: application/json' -d '\"hello\"'", flush=True
+            )
+            yield
 
 
 class _Changes:

@@ -1,11 +1,15 @@
 """`hivewire dev`: an embedded broker, and agents that are started again when their source changes."""
 
+import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +40,13 @@ def broker_of(dev: Started) -> str:
     return found[1]
 
 
+def http_of(dev: Started) -> tuple[str, str]:
+    """Return the address for HTTP, and the line to try it."""
+    found = re.search(r"HTTP comes in at (http://127\.0\.0\.1:\d+)\. .*\n  (curl .*)\n", dev.output)
+    assert found is not None, dev.output
+    return found[1], found[2]
+
+
 def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
@@ -48,13 +59,67 @@ def test_agents_are_served_and_reloaded_on_the_same_broker(cli: CommandLine) -> 
     broker = broker_of(dev)
     assert cli.prints("send", "parrot/a", '"hi"', "--broker", broker) == '"hi!"\n'
 
+    url, _ = http_of(dev)
+    assert ask(url, "hi") == "hi!"
+
     write(source, ending="?")
     dev.shows("parrot.py changed: starting again")
     dev.shows("is served", times=2)
     assert cli.prints("send", "parrot/a", '"hi"', "--broker", broker) == '"hi?"\n'
+    assert ask(url, "hi") == "hi?"
     dev.signal(signal.SIGINT)
     assert dev.ends() == 0
     assert "Traceback" not in dev.output
+
+
+def ask(url: str, message: str) -> Any:
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}/v1/agents/parrot/a", json.dumps(message).encode(), headers)
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+        return json.load(answer)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_line_that_it_shows_works(cli: CommandLine) -> None:
+    write(cli.directory / "parrot.py", ending="!")
+    dev = cli.start("dev", "parrot.py", "--gateway-port", "0")
+    dev.shows("is served")
+    _, line = http_of(dev)
+    done = subprocess.run(["sh", "-c", f"{line} -sf"], capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
+    assert json.loads(done.stdout)["sequence"] > 0
+    tail = cli.start("tail", "greetings", "--from-start", "--broker", broker_of(dev))
+    tail.shows('"hello"')
+
+
+def test_http_is_served_where_it_is_wanted_or_not_at_all(cli: CommandLine, unused_port: int) -> None:
+    write(cli.directory / "parrot.py", ending="!")
+    first = cli.start("dev", "parrot.py", "--gateway-port", str(unused_port))
+    without = cli.start("dev", "parrot.py", "--no-gateway")
+    first.shows("is served")
+    assert http_of(first)[0] == f"http://127.0.0.1:{unused_port}"
+    refused = cli.start("dev", "parrot.py", "--gateway-port", str(unused_port))
+    assert refused.ends() == 1
+    assert f"port {unused_port} (Address already in use): choose another --host or --gateway-port" in refused.output
+    without.shows("is served:")
+    assert "HTTP" not in without.output
+
+
+def test_without_the_extra_it_is_said_how_to_get_it(cli: CommandLine) -> None:
+    write(cli.directory / "parrot.py", ending="!")
+    program = "import sys; sys.modules['uvicorn'] = None; from hivewire.cli import main; main()"
+    (cli.directory / "without.py").write_text(program)
+    with subprocess.Popen(
+        [sys.executable, "without.py", "dev", "parrot.py"],
+        cwd=cli.directory,
+        env=cli.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        assert next(line for line in lines if "HTTP" in line).endswith("pip install 'hivewire[gateway]'\n")
+        process.terminate()
+        assert process.wait(TIMEOUT_S) == 0
 
 
 def test_an_error_in_the_file_is_shown_and_the_next_change_waited_for(cli: CommandLine) -> None:
