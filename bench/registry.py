@@ -66,6 +66,16 @@ COMPARISONS: Final = (
         peers=(Side(name="raw-first", module="raw_first_chunk"),),
     ),
     Comparison(
+        name="gateway",
+        title="Events over HTTP, each stored before it is answered",
+        hivewire=Side(name="hivewire-gateway", module="hivewire_gateway"),
+        peers=(
+            Side(name="starlette-jetstream", module="starlette_jetstream"),
+            Side(name="bare-starlette", module="bare_starlette"),
+            Side(name="raw-jetstream", module="raw_jetstream", processes=(CLIENT,)),
+        ),
+    ),
+    Comparison(
         name="local",
         title="Direct messages within one process",
         hivewire=Side(name="hivewire-local", module="hivewire_local", processes=(CLIENT,)),

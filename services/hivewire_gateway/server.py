@@ -173,18 +173,19 @@ class _Server(uvicorn.Server):
 
 def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With the protocol named, asyncio turns Nagle's algorithm off: an answer in two parts would wait for 40 ms.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        listening = socket.create_server((host, port), family=family)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
     except OSError as error:
+        listening.close()
         raise OSError(
-            f"the gateway can't listen at {host} port {port} ({_reason(error)}): choose another --host or --port"
+            f"the gateway can't listen at {host} port {port} ({error.strerror or error}): choose another --host or "
+            "--port"
         ) from error
     listening.setblocking(False)
     return listening
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).partition(" (while attempting")[0]
 
 
 def _url(host: str, port: int) -> str:
