@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Literal
 
-from starlette.routing import BaseRoute, Match, Route, WebSocketRoute
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hivewire_gateway.metrics import Metrics
-
-UNMATCHED = "unmatched"
-"""The route of all requests that no route matches."""
+from hivewire_gateway.route_templates import route_template
 
 Mode = Literal["binary", "structured", "batch", "plain", "stream", "websocket"]
 
@@ -59,7 +57,7 @@ class MeasuringMiddleware:
             gauge.dec()
             is_stream = gauge is self._metrics.streams_open
             self._metrics.answered(
-                route=self._route(scope),
+                route=route_template(scope, self._routes),
                 code=code,
                 mode="stream" if is_stream else mode_of(scope),
                 duration_s=None if is_stream else perf_counter() - begun,
@@ -82,13 +80,9 @@ class MeasuringMiddleware:
         finally:
             if code == 101:
                 self._metrics.websockets_open.dec()
-            self._metrics.answered(route=self._route(scope), code=code, mode="websocket", duration_s=None)
-
-    def _route(self, scope: Scope) -> str:
-        route = scope.get("route") or next(
-            (route for route in self._routes if route.matches(scope)[0] is not Match.NONE), None
-        )
-        return route.path if isinstance(route, Route | WebSocketRoute) else UNMATCHED
+            self._metrics.answered(
+                route=route_template(scope, self._routes), code=code, mode="websocket", duration_s=None
+            )
 
 
 def mode_of(scope: Scope) -> Mode:

@@ -452,6 +452,29 @@ async def test_more_requests_than_allowed_are_told_to_come_back(
         assert (await call("third")).status_code == 200
 
 
+async def test_streams_have_a_limit_of_their_own(new_gateway: Callable[..., Any]) -> None:
+    server = await new_gateway(limits={"max_streams": 2, "max_in_flight": 1})
+    url = "/v1/topics/orders/events"
+    async with (
+        httpx.AsyncClient(base_url=server.url, timeout=DEADLINE_S) as http,
+        http.stream("GET", url) as first,
+        http.stream("GET", url) as second,
+    ):
+        assert [first.status_code, second.status_code] == [200, 200]
+        refused = await http.get(url)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "10")
+        assert "2 streams at once" in refused.json()["detail"]
+        # They take nothing away from requests, though these are limited too.
+        assert (await http.post("/v1/events", json={}, headers=EVENT)).status_code == 202
+        await first.aclose()
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                async with http.stream("GET", url) as again:
+                    if again.status_code == 200:
+                        break
+                await asyncio.sleep(0.02)
+
+
 async def test_a_principal_that_sends_too_fast_is_told_when_to_come_back(new_gateway: Callable[..., Any]) -> None:
     rates = {"events": {"per_s": 0.5, "burst": 3}, "default": {"per_s": 0.1}}
     rules = {"anonymous": {"publish": ["*"], "rates": rates}}

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hivewire_gateway.problems import Problem
+from hivewire_gateway.route_templates import route_template
 from hivewire_gateway.security.refusals import refuse
 
 log = logging.getLogger("hivewire.gateway.access")
@@ -69,9 +70,7 @@ class _AlreadyLoggedError(Exception):
 
 
 def _request(scope: Scope) -> str:
-    route = scope.get("route")
-    template = getattr(route, "path", "(no route)")
-    return f"{scope.get('method', 'WEBSOCKET')} {template}"
+    return f"{scope.get('method', 'WEBSOCKET')} {route_template(scope, scope['app'].routes)}"
 
 
 def _principal_name(scope: Scope) -> str:
