@@ -19,14 +19,17 @@ _RETRY_AFTER_S = 10
 class Authenticator:
     """Knows the principals.
 
+    Args:
+        has_hooks: Whether webhooks of others come in, which need no token.
+
     Raises:
         ConfigurationError: with these settings nobody could use a gateway at `host`, or everybody could without that
             having been asked for, or a secret can't be read.
     """
 
-    def __init__(self, settings: SecuritySettings, *, host: str) -> None:
+    def __init__(self, settings: SecuritySettings, *, host: str, has_hooks: bool = False) -> None:
         self._settings = settings
-        self._may_be_anonymous = _may_be_anonymous(settings, host)
+        self._may_be_anonymous = _may_be_anonymous(settings, host, has_hooks=has_hooks)
         self._tokens: WatchedSecret[StaticTokens] | None = None
         self._jwt: JsonWebTokens | None = None
         try:
@@ -79,14 +82,13 @@ class Authenticator:
             raise Problem(503, f"The token can't be checked now: {error}.", headers=headers) from None
 
 
-def _may_be_anonymous(settings: SecuritySettings, host: str) -> bool:
-    knows_somebody = settings.tokens is not None or settings.jwt is not None
-    if settings.anonymous is not None and (settings.anonymous or knows_somebody):
-        return settings.anonymous
-    if knows_somebody:
-        return False
-    if settings.anonymous is None and is_loopback(host):
-        return True
+def _may_be_anonymous(settings: SecuritySettings, host: str, *, has_hooks: bool) -> bool:
+    takes_tokens = settings.tokens is not None or settings.jwt is not None
+    anonymous = settings.anonymous
+    if anonymous is None:
+        anonymous = is_loopback(host) and not takes_tokens
+    if anonymous or takes_tokens or has_hooks:
+        return anonymous
     raise ConfigurationError(
         f"the gateway would listen at {host or 'every address'} and let nobody in: name tokens or a jwt issuer in "
         "[security] of the configuration file, or let everybody in by --anonymous (security.anonymous = true)"

@@ -25,7 +25,7 @@ def security_middleware(settings: Settings) -> list[Middleware]:
         ConfigurationError: of `Authenticator`.
     """
     security, limits = settings.security, settings.limits
-    authenticator = Authenticator(security, host=settings.host)
+    authenticator = Authenticator(security, host=settings.host, has_hooks=bool(settings.hooks))
     return [
         Middleware(BodyStreamMiddleware, limits=limits),
         Middleware(AccessLogMiddleware, everything=settings.access_log),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo, field_validator, model_validator
 
-from hivewire_gateway.security.origins import check_host_name, check_origin
+from hivewire_gateway.security.origins import check_host_name, check_origin, is_loopback
 from hivewire_gateway.security.patterns import PairPattern, Pattern
 from hivewire_gateway.security.principals import Permissions, Rate
 
@@ -74,7 +75,7 @@ class JwtSettings(_Table):
 
     issuer: str = Field(min_length=1)
     audience: str = Field(min_length=1)
-    jwks_url: str | None = Field(default=None, pattern=r"^https://|^http://(localhost|127\.0\.0\.1|\[::1\])[:/]")
+    jwks_url: str | None = None
     jwks_file: Path | None = None
     algorithms: tuple[str, ...] = ("RS256", "ES256", "EdDSA")
     principal_claim: str = "sub"
@@ -87,6 +88,17 @@ class JwtSettings(_Table):
     def _beside_the_configuration(cls, file: Path | None, info: ValidationInfo) -> Path | None:
         folder = (info.context or {}).get("folder")
         return folder / file if file is not None and folder is not None else file
+
+    @field_validator("jwks_url")
+    @classmethod
+    def _over_tls(cls, url: str | None) -> str | None:
+        if url is not None:
+            parts = urlsplit(url)
+            if not parts.hostname or not (
+                parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
+            ):
+                raise ValueError("must begin with https://, or with http:// on this machine")
+        return url
 
     @field_validator("algorithms")
     @classmethod

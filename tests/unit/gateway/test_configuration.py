@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from hivewire_gateway import ConfigurationError, Settings, load_settings
+from hivewire_gateway.problems import Problem
 from hivewire_gateway.security.authenticator import Authenticator
 
 
@@ -65,7 +66,10 @@ def test_paths_begin_at_the_folder_of_the_file(file: Path) -> None:
             '[security.jwt]\nissuer = "i"\naudience = "a"\njwks_file = "k"\nalgorithms = ["HS256"]',
             "security.jwt.algorithms: may hold RS256",
         ),
-        ('[security.jwt]\nissuer = "i"\naudience = "a"\njwks_url = "http://idp.example/k"', "security.jwt.jwks_url: "),
+        (
+            '[security.jwt]\nissuer = "i"\naudience = "a"\njwks_url = "http://idp.example/k"',
+            "security.jwt.jwks_url: must begin with https://",
+        ),
         ("[limits]\nmax_in_flight = 0", "limits.max_in_flight: "),
         ("[limits]\nbody_timeout_s = inf", "limits.body_timeout_s: "),
     ],
@@ -96,6 +100,12 @@ def test_nobody_is_let_in_from_elsewhere_unless_somebody_says_who(host: str) -> 
 def test_a_gateway_that_lets_nobody_in_does_not_start() -> None:
     with pytest.raises(ConfigurationError, match="let nobody in"):
         Authenticator(load_settings(None, {"security.anonymous": False}).security, host="127.0.0.1")
+
+
+def test_a_gateway_for_webhooks_alone_needs_no_tokens() -> None:
+    with pytest.raises(Problem, match="A token is needed"):
+        Authenticator(Settings().security, host="0.0.0.0", has_hooks=True).anonymous()
+    Authenticator(Settings().security, host="127.0.0.1", has_hooks=True).anonymous()
 
 
 def test_secrets_that_can_not_be_read_are_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
