@@ -43,7 +43,7 @@ lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		--extra dev --no-emit-package hivewire pyproject.toml -o requirements-dev.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		--extra local --no-emit-package hivewire pyproject.toml bench/requirements.in -o bench/requirements.lock
+		--extra gateway --extra local --no-emit-package hivewire pyproject.toml bench/requirements.in -o bench/requirements.lock
 
 $(VENV)/ready: requirements-dev.lock pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Hivewire needs Python 3.11 or later')"

@@ -31,6 +31,7 @@ _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE_NAME = re.compile(r"# ([\w/]+\.py)\n")
 _BROKER = "nats://localhost:4222"
 _GATEWAY = "localhost:8080"
+_METRICS = "localhost:9090"
 _SERVES = re.compile("is served|gateway listens")
 _OUTPUT_TIMEOUT_S = 30.0
 
@@ -66,10 +67,11 @@ async def run_page(page: Path, directory: Path, broker_url: str) -> None:
     module = ModuleType(f"page_{page.stem.replace('-', '_')}")
     sys.modules[module.__name__] = module
     printed = ""
-    gateway_port = free_port()
-    with Shell(directory, broker_url, gateway_port) as shell:
+    gateway_port, metrics_port = free_port(), free_port()
+    with Shell(directory, broker_url, gateway_port, metrics_port) as shell:
         for block in blocks(page):
             text = block.text.replace(_BROKER, broker_url).replace(_GATEWAY, f"localhost:{gateway_port}")
+            text = text.replace(_METRICS, f"localhost:{metrics_port}")
             match block.language:
                 case "python" if block.file_name is not None:
                     (directory / block.file_name).write_text(text)
@@ -104,11 +106,14 @@ def free_port() -> int:
 class Shell:
     """Runs shell commands in a directory, and ends at last those that were left running."""
 
-    def __init__(self, directory: Path, broker_url: str, gateway_port: int) -> None:
+    def __init__(self, directory: Path, broker_url: str, gateway_port: int, metrics_port: int) -> None:
         self._directory = directory
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._environment = {**os.environ, "PATH": path, "BROKER_URL": broker_url, "PYTHONUNBUFFERED": "1"}
-        self._environment |= {"HIVEWIRE_GATEWAY_PORT": str(gateway_port), "HIVEWIRE_GATEWAY_METRICS_PORT": "0"}
+        self._environment |= {
+            "HIVEWIRE_GATEWAY_PORT": str(gateway_port),
+            "HIVEWIRE_GATEWAY_METRICS_PORT": str(metrics_port),
+        }
         self._running: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:

@@ -88,6 +88,8 @@ class GatewayServer:
                 h11_max_incomplete_event_size=settings.limits.max_header_bytes,
                 timeout_keep_alive=settings.limits.idle_timeout_s,
                 access_log=False,
+                # Nothing here depends on where a request came from, so nothing has to be believed about it.
+                proxy_headers=False,
                 server_header=False,
                 timeout_graceful_shutdown=1,
             )
