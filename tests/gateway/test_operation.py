@@ -86,6 +86,33 @@ def test_a_second_signal_ends_it_at_once(cli: CommandLine, tmp_path: Path) -> No
             calling.result(DEADLINE_S)
 
 
+def test_a_stream_of_events_ends_with_the_gateway(cli: CommandLine) -> None:
+    gateway = GatewayProcess(cli)
+    with (
+        httpx.Client(base_url=gateway.url, timeout=DEADLINE_S) as client,
+        client.stream("GET", "/v1/topics/people/events") as stream,
+    ):
+        assert stream.status_code == 200
+        gateway.started.signal(signal.SIGTERM)
+        for _ in stream.iter_raw():
+            pass
+    assert gateway.started.ends() == 0
+    assert "Traceback" not in gateway.started.output and "cut off" not in gateway.started.output
+
+
+async def test_it_ends_without_a_broker_too(namespace: str, tmp_path: Path) -> None:
+    async with EmbeddedServer() as server:
+        cli = CommandLine(server.url, namespace, tmp_path)
+        try:
+            gateway = GatewayProcess(cli)
+            server.kill()
+            eventually(lambda: gateway.readiness()[0] == 503, "it is ready without a broker")
+            gateway.started.signal(signal.SIGTERM)
+            assert gateway.started.ends() == 0
+        finally:
+            cli.kill_all()
+
+
 async def test_it_is_not_ready_without_a_broker_and_comes_back_with_it(namespace: str, tmp_path: Path) -> None:
     async with EmbeddedServer() as server:
         cli = CommandLine(server.url, namespace, tmp_path)
@@ -116,6 +143,14 @@ def test_two_replicas_are_one_gateway(cli: CommandLine, tmp_path: Path) -> None:
     eventually((tmp_path / "seen-one").exists, "the first event does not arrive")
     eventually((tmp_path / "seen-two").exists, "the second event does not arrive")
     assert wait_call(second.url, 0).json() == "done"
+
+
+def test_a_hook_without_its_secret_is_one_line(cli: CommandLine) -> None:
+    (cli.directory / "gateway.toml").write_text(
+        '[hooks.forge]\nscheme = "github"\nsecrets = [{file = "forge.secret"}]\ntopic_type = "a"\nsource = "b"\n'
+    )
+    text = cli.fails("gateway", "--config", "gateway.toml", code=2)
+    assert "hooks.forge.secrets: can't use the file forge.secret: " in text and "No such file" in text
 
 
 def test_a_port_that_is_taken_is_one_line(cli: CommandLine) -> None:
