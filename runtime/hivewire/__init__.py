@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         WorkerLostError,
         register_exception,
     )
+    from hivewire.http import HttpAgentRuntime
     from hivewire.local import SingleThreadedAgentRuntime
     from hivewire.logging import EVENT_LOGGER_NAME, ROOT_LOGGER_NAME, TRACE_LOGGER_NAME
     from hivewire.model.caches import CacheStore, InMemoryStore
@@ -131,6 +132,7 @@ __all__ = [
     "DropMessage",
     "FunctionCall",
     "HivewireError",
+    "HttpAgentRuntime",
     "Image",
     "InMemoryStore",
     "InterventionHandler",
@@ -235,6 +237,7 @@ _NAMES = {
         "WorkerLostError",
         "register_exception",
     ),
+    "hivewire.http": ("HttpAgentRuntime",),
     "hivewire.local": ("SingleThreadedAgentRuntime",),
     "hivewire.logging": (
         "EVENT_LOGGER_NAME",

@@ -18,7 +18,7 @@ from socketserver import ThreadingTCPServer
 from types import TracebackType
 from typing import Self
 
-from hivewire.nats.readiness import Readiness
+from hivewire.model.readiness import Readiness
 
 __all__ = ["HealthServer", "Page", "Readiness"]
 

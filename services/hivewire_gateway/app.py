@@ -18,6 +18,7 @@ from hivewire_gateway.problems import Problem
 from hivewire_gateway.security.middleware import security_middleware
 from hivewire_gateway.security.refusals import answer
 from hivewire_gateway.topic_events import TopicEvents
+from hivewire_gateway.workers.workers import Workers
 
 
 def create_app(gateway: Gateway) -> Starlette:
@@ -33,6 +34,7 @@ def create_app(gateway: Gateway) -> Starlette:
             *Hooks(gateway).routes(),
             *Calls(gateway).routes(),
             *TopicEvents(gateway).routes(),
+            *Workers(gateway).routes(),
         ],
         middleware=security_middleware(gateway.settings),
         exception_handlers=handlers,

@@ -14,7 +14,7 @@ from typing import Self
 import uvicorn
 
 from hivewire.health import HealthServer, Readiness
-from hivewire.relay import RelayRuntime
+from hivewire.relay import HEADER_BYTES, PING_INTERVAL_S, PING_TIMEOUT_S, RelayRuntime
 from hivewire_gateway.app import create_app
 from hivewire_gateway.draining import DrainingMiddleware
 from hivewire_gateway.gateway import Gateway
@@ -92,6 +92,10 @@ class GatewayServer:
                 proxy_headers=False,
                 server_header=False,
                 timeout_graceful_shutdown=1,
+                ws_max_size=self._gateway.relay.max_payload + HEADER_BYTES + 4,
+                ws_per_message_deflate=False,
+                ws_ping_interval=PING_INTERVAL_S,
+                ws_ping_timeout=PING_TIMEOUT_S,
             )
             self._server = _Server(config)
             self._serving = asyncio.create_task(self._serve(), name="hivewire: gateway")

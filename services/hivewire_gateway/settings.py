@@ -8,6 +8,7 @@ from hivewire_gateway.hooks.settings import HookName, HookSettings
 from hivewire_gateway.ingestion_settings import IngestionSettings
 from hivewire_gateway.out_settings import CallSettings, EventStreamSettings
 from hivewire_gateway.security.settings import LimitSettings, SecuritySettings
+from hivewire_gateway.workers.settings import WorkerSettings
 
 
 class Settings(BaseModel):
@@ -28,6 +29,7 @@ class Settings(BaseModel):
         security: Who may do what.
         limits: How much of everything at once.
         hooks: Webhooks of others, by the names in their addresses.
+        workers: Workers that join over a WebSocket.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,3 +48,4 @@ class Settings(BaseModel):
     security: SecuritySettings = SecuritySettings()
     limits: LimitSettings = LimitSettings()
     hooks: dict[HookName, HookSettings] = {}
+    workers: WorkerSettings = WorkerSettings()

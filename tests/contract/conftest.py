@@ -1,6 +1,6 @@
-"""One contract, two runtimes: every test here runs on the local runtime and on the one over NATS.
+"""One contract, three runtimes: every test here runs in one process, over NATS, and through a gateway.
 
-A test that marks itself `only_local` or `only_nats` is about a point where the two are meant to differ.
+A test that marks itself `only_local`, `only_nats` or `only_network` is about a point where they are meant to differ.
 """
 
 import asyncio
@@ -13,13 +13,14 @@ import nats
 import pytest
 from nats.js.errors import NotFoundError
 
+from contract.gateways import GatewayedRuntime, Gateways
 from contract.support import DEADLINE_S, MakeRuntime, Runtime, Settle
 from hivewire import NatsAgentRuntime, SingleThreadedAgentRuntime
 from hivewire.nats.subjects import Subjects
 from hivewire.nats.topology import plan
 
 
-@pytest.fixture(params=["local", "nats"])
+@pytest.fixture(params=["local", "nats", "http"])
 def kind(request: pytest.FixtureRequest) -> str:
     """Which runtime the test runs on."""
     return str(request.param)
@@ -28,7 +29,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def broker_url(kind: str, request: pytest.FixtureRequest) -> str:
     """The address of the shared server, which is only started for tests that need one."""
-    return str(request.getfixturevalue("nats_url")) if kind == "nats" else ""
+    return "" if kind == "local" else str(request.getfixturevalue("nats_url"))
 
 
 @pytest.fixture
@@ -39,6 +40,7 @@ async def make_runtime(kind: str, broker_url: str) -> AsyncIterator[MakeRuntime]
     """
     runtimes: list[Runtime] = []
     namespaces: set[str] = set()
+    gateways = Gateways(broker_url)
 
     def make(*, copies: bool = False, namespace: str | None = None, **options: Any) -> Runtime:
         runtime: Runtime
@@ -47,7 +49,11 @@ async def make_runtime(kind: str, broker_url: str) -> AsyncIterator[MakeRuntime]
         else:
             namespace = namespace or f"c{secrets.token_hex(6)}"
             namespaces.add(namespace)
-            runtime = NatsAgentRuntime(broker_url, **{"namespace": namespace, "drain_timeout": 2.0, **options})
+            options = {"drain_timeout": 2.0, **options}
+            if kind == "nats":
+                runtime = NatsAgentRuntime(broker_url, namespace=namespace, **options)
+            else:
+                runtime = GatewayedRuntime(gateways, namespace, **options)
         runtimes.append(runtime)
         return runtime
 
@@ -55,6 +61,7 @@ async def make_runtime(kind: str, broker_url: str) -> AsyncIterator[MakeRuntime]
     async with asyncio.timeout(DEADLINE_S):
         for runtime in reversed(runtimes):
             await runtime.close()
+        await gateways.stop()
     await _forget(broker_url, namespaces)
 
 
@@ -80,7 +87,7 @@ def settle() -> Settle:
 
     async def wait(runtime: Runtime) -> None:
         async with asyncio.timeout(DEADLINE_S):
-            if isinstance(runtime, NatsAgentRuntime):
+            if not isinstance(runtime, SingleThreadedAgentRuntime):
                 # To stop and start it again would hide what goes wrong while it runs.
                 while not await runtime._is_idle():
                     await asyncio.sleep(0.005)

@@ -11,6 +11,7 @@ from hivewire import (
     AgentId,
     AgentRuntime,
     BaseAgent,
+    HttpAgentRuntime,
     MessageContext,
     NatsAgentRuntime,
     RetryPolicy,
@@ -19,7 +20,7 @@ from hivewire import (
     TypeSubscription,
 )
 
-Runtime: TypeAlias = SingleThreadedAgentRuntime | NatsAgentRuntime
+Runtime: TypeAlias = SingleThreadedAgentRuntime | NatsAgentRuntime | HttpAgentRuntime
 MakeRuntime: TypeAlias = Callable[..., Runtime]
 Settle: TypeAlias = Callable[[Runtime], Awaitable[None]]
 
@@ -28,6 +29,7 @@ DEADLINE_S = 15
 
 only_local = pytest.mark.parametrize("kind", ["local"], indirect=True)
 only_nats = pytest.mark.parametrize("kind", ["nats"], indirect=True)
+only_network = pytest.mark.parametrize("kind", ["nats", "http"], indirect=True)
 
 
 @dataclass

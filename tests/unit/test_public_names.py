@@ -72,6 +72,7 @@ OWN_NAMES = [
     "DataclassJsonMessageSerializer",
     "DeadlineExceededError",
     "HivewireError",
+    "HttpAgentRuntime",
     "KvStore",
     "MessageDroppedException",
     "MessageStream",

@@ -18,8 +18,9 @@ from hivewire.exceptions import UnsupportedFormatError
 from hivewire.model.ids import AgentId
 from hivewire.model.serialization import UnknownPayload
 from hivewire.model.serializer_registry import SerializerRegistry
+from hivewire.model.state_values import decode_state
 from hivewire.nats.buckets import Bucket, Entry, WriteConflictError
-from hivewire.nats.state_records import StateRecord, decode_state
+from hivewire.nats.state_records import StateRecord
 from hivewire.nats.subjects import type_token
 
 _AT_ONCE = 64

@@ -10,6 +10,7 @@ import math
 from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
+from hashlib import sha256
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, NoReturn, Protocol, TypeVar, cast
 
@@ -182,6 +183,11 @@ class TurnContext:
     token: CancellationToken = field(default_factory=CancellationToken, compare=False)
     ends_at: float = math.inf
     ended: bool = False
+
+    def next_id(self) -> str:
+        """Return the id of what the turn publishes next, made of what it handles, for whom, and a count."""
+        number, self.published = self.published, self.published + 1
+        return sha256(f"{len(self.origin)}:{self.origin}/{number}".encode()).hexdigest()[:32]
 
 
 _turn: ContextVar[TurnContext | None] = ContextVar("hivewire_turn", default=None)

@@ -17,20 +17,25 @@ from typing import Any
 
 import hivewire.exceptions
 from hivewire.exceptions import HivewireError, RemoteAgentError, registered_exception
+from hivewire.model.relaying import is_relaying
 
 __all__ = ["decode_error", "encode_error", "raised_by"]
 
 
-def encode_error(exc: BaseException, *, agent: str) -> bytes:
+def encode_error(exc: BaseException, *, agent: str, with_traceback: bool = True) -> bytes:
     """Write an exception that the agent raised as JSON of at most 32 KiB. Never fails.
 
-    Arguments that JSON cannot hold are sent as their text, such fields are left out, what is too long is cut.
+    Arguments that JSON cannot hold are sent as their text, such fields are left out, what is too long is cut. One that
+    a process only passes on stays as it came.
     """
     try:
+        kept = vars(exc).get(_KEPT)
+        if kept is not None:
+            return bytes(kept)
         document = {
             **_document(exc, _VALUES_BYTES, depth=0),
             "agent": _clipped(agent, 512),
-            "traceback": _traceback(exc),
+            "traceback": _traceback(exc) if with_traceback else "",
         }
         payload = json.dumps(document).encode()
         if len(payload) <= _MAX_BYTES:
@@ -53,6 +58,8 @@ def decode_error(payload: bytes) -> BaseException:
     except Exception:
         error = RemoteAgentError("An error came back that cannot be read")
         vars(error)[_RAISED_BY] = ""
+    if is_relaying.get():
+        vars(error)[_KEPT] = payload
     return error
 
 
@@ -69,7 +76,8 @@ _VALUES_BYTES = 4 * 1024
 _MAX_DEPTH = 8
 _TAG = "$type"
 _RAISED_BY = "__hivewire_raised_by__"
-_STAYS_HERE = ("__notes__", "not_handled", _RAISED_BY)
+_KEPT = "__hivewire_encoded__"
+_STAYS_HERE = ("__notes__", "not_handled", _RAISED_BY, _KEPT)
 _ENDS_PROCESS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 

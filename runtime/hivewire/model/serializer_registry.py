@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from google.protobuf import descriptor_pool, message_factory
 from pydantic import BaseModel
@@ -45,8 +45,11 @@ class Encoded:
 class SerializerRegistry:
     """The serializers of one runtime.
 
-    With `strict` a payload that nothing can decode is an error instead of an `UnknownPayload`.
+    With `strict` a payload that nothing can decode is an error instead of an `UnknownPayload`. One that `passes_on`
+    belongs to a process that reads neither messages nor states.
     """
+
+    passes_on: ClassVar[bool] = False
 
     def __init__(self, *, strict: bool = False) -> None:
         self._strict = strict

@@ -26,9 +26,10 @@ from hivewire.exceptions import (
 from hivewire.model.ids import AgentId
 from hivewire.model.runtime import Agent
 from hivewire.model.serializer_registry import SerializerRegistry
+from hivewire.model.state_values import decode_state, encode_state
 from hivewire.nats.broker import JetStreamError
 from hivewire.nats.buckets import Bucket, WriteConflictError
-from hivewire.nats.state_records import StateRecord, decode_state, encode_state
+from hivewire.nats.state_records import StateRecord
 from hivewire.nats.subjects import Subjects
 
 log = logging.getLogger("hivewire.state")

@@ -93,6 +93,11 @@ class Connection:
         return self._credentials.path if self._credentials is not None else None
 
     @property
+    def max_payload(self) -> int:
+        """How many bytes of payload and headers the server takes at once."""
+        return int(self._client.max_payload)
+
+    @property
     def trouble(self) -> str:
         """Why there is no connection; empty when there is one."""
         if self.connected.is_set():

@@ -15,8 +15,8 @@ from hivewire.model.cancellation import CancellationToken
 from hivewire.model.contexts import MessageContext, MessageHandlerContext, NestedCalls, TurnContext, enter_turn
 from hivewire.model.runtime import Agent
 from hivewire.model.serializer_registry import SerializerRegistry
+from hivewire.model.state_values import decode_state, encode_state
 from hivewire.model.streams import close_stream, is_stream
-from hivewire.nats.state_records import decode_state, encode_state
 from hivewire.nats.turn import Streamed, Turn
 from hivewire.telemetry import MessageTracer
 
@@ -165,7 +165,7 @@ class Handling:
     async def _answer(
         self, turn: Turn, agent: Agent, message: Any, context: MessageContext, nested: NestedCalls | None
     ) -> Any:
-        answer = await agent.on_message(message, ctx=context)
+        answer = await self._ask(turn, agent, message, context)
         if not is_stream(answer):
             return answer
         count = 0
@@ -180,6 +180,9 @@ class Handling:
         finally:
             await close_stream(answer)
         return Streamed(count)
+
+    async def _ask(self, turn: Turn, agent: Agent, message: Any, context: MessageContext) -> Any:
+        return await agent.on_message(message, ctx=context)
 
     async def _operate(self, turn: Turn, agent: Agent) -> Any:
         match turn.operation:

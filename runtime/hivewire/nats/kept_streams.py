@@ -77,7 +77,7 @@ class KeptStreams:
         start: Callable[[], Awaitable[CallLimit | None]],
         decode: Decode,
     ) -> KeptMessageStream:
-        cancel = partial(self._cancel, stream_id)
+        cancel = partial(self.cancel, stream_id)
         return KeptMessageStream(stream_id, follower, after=after, start=start, decode=decode, cancel=cancel)
 
     async def _start(self, stream_id: str, follower: StreamFollower, prepare: Prepare) -> None:
@@ -155,7 +155,12 @@ class KeptStreams:
         stored = await self._broker.store(subject, payload, headers=headers, timeout=self._store_timeout)
         return stored.sequence
 
-    async def _cancel(self, stream_id: str) -> None:
+    async def cancel(self, stream_id: str) -> None:
+        """Tell whoever runs the handler of a stream to cancel it.
+
+        Raises:
+            BrokerUnavailableError: there is no connection, for long.
+        """
         await self._broker.wait_connected(asyncio.get_running_loop().time() + _CANCEL_WAIT_S)
         await self._broker.publish(self._subjects.cancel(stream_id), b"")
 

@@ -7,7 +7,6 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from hashlib import sha256
 from typing import Any
 
 from hivewire.exceptions import MessageDroppedException, MessageTooLargeError, UndeliverableException
@@ -162,8 +161,7 @@ class Outgoing:
             derived = None
             if turn is not None:
                 # The same whenever the turn is run again, so that the broker stores it once.
-                derived = derived_id(turn.origin, turn.published)
-                turn.published += 1
+                derived = turn.next_id()
             message_id = message_id or derived or self._new_id()
             if self._interventions:
                 context = _context(sender, topic, cancellation_token, message_id)
@@ -312,11 +310,6 @@ def _context(
         cancellation_token=token or CancellationToken(),
         message_id=message_id,
     )
-
-
-def derived_id(origin: str, number: int) -> str:
-    """Return the id of what a turn publishes as its n-th message: that of what was handled, for whom, and n."""
-    return sha256(f"{len(origin)}:{origin}/{number}".encode()).hexdigest()[:32]
 
 
 def _named_key(key: str) -> str | None:

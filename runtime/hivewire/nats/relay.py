@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from hivewire.exceptions import BrokerUnavailableError, UndeliverableException
 from hivewire.model.serializer_registry import Encoded, HandledTypes, SerializerRegistry
@@ -22,12 +22,12 @@ from hivewire.nats.event_stream import why_refused
 from hivewire.nats.event_tap import EventTap, PassedEvent
 from hivewire.nats.header_text import quoted
 from hivewire.nats.message_records import MessageRecords
-from hivewire.nats.readiness import Readiness
+from hivewire.model.readiness import Readiness
 from hivewire.nats.registry import TypeKind
 from hivewire.nats.runtime import NatsAgentRuntime
 from hivewire.nats.topic_filters import TopicFilter
 
-__all__ = ["AgentTypeInfo", "PreparedEvent", "RelayRuntime"]
+__all__ = ["AgentTypeInfo", "FailedAnswer", "PreparedEvent", "RelayRuntime"]
 
 _VIEW_TIMEOUT_S = 10.0
 
@@ -51,6 +51,13 @@ class AgentTypeInfo:
     shards: int
     subscriptions: tuple[TopicFilter, ...]
     messages: TypeMessages | None
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAnswer:
+    """An answer that could not be given, after the message was handled all the same."""
+
+    error: BaseException
 
 
 class RelayRuntime(NatsAgentRuntime):
@@ -115,6 +122,21 @@ class RelayRuntime(NatsAgentRuntime):
         if not self._broker.connected.is_set():
             return Readiness(False, self._broker.trouble)
         return Readiness(True)
+
+    @property
+    def namespace(self) -> str:
+        """The namespace that its messages stay in."""
+        return self._options.namespace
+
+    @property
+    def credentials(self) -> str | None:
+        """The path of the credentials file that it connects with."""
+        return self._options.credentials
+
+    @property
+    def max_payload(self) -> int:
+        """How many bytes the broker takes at once, once it is connected."""
+        return self._broker.max_payload
 
     async def store_event(
         self,
@@ -224,7 +246,11 @@ class RelayRuntime(NatsAgentRuntime):
 
 
 class _AsTheyAre(SerializerRegistry):
+    passes_on: ClassVar[bool] = True
+
     def encode(self, message: Any) -> Encoded:
+        if isinstance(message, FailedAnswer):
+            raise message.error
         return message if isinstance(message, Encoded) else super().encode(message)
 
     def decode(

@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import signal
-import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from typing_extensions import Unpack
 
 from hivewire.agents.concurrency import checked_concurrency
 from hivewire.agents.descriptions import described
-from hivewire.agents.hosting import AgentHost
+from hivewire.agents.serving_host import ServingHost
 from hivewire.exceptions import (
     AgentNotFoundError,
     NotAccessibleError,
@@ -27,13 +24,14 @@ from hivewire.exceptions import (
 from hivewire.logging import EVENT_LOGGER_NAME
 from hivewire.model.call_limit import check_timeout
 from hivewire.model.cancellation import CancellationToken
-from hivewire.model.contexts import MessageHandlerContext
 from hivewire.model.ids import AgentId, AgentMetadata, AgentType, check_strict_agent_id
 from hivewire.model.interventions import InterventionChain
+from hivewire.model.readiness import Readiness
 from hivewire.model.runtime import Agent
 from hivewire.model.schedule_rules import ScheduleRule
 from hivewire.model.schedules import Schedule, ScheduleHandle, check_schedule
 from hivewire.model.serialization import MessageSerializer
+from hivewire.model.state_values import decode_state, encode_state
 from hivewire.model.streams import MessageStream, check_position
 from hivewire.model.subscriptions import Subscription
 from hivewire.model.topics import TopicId, check_strict_topic_id
@@ -41,17 +39,16 @@ from hivewire.nats.broker import Broker
 from hivewire.nats.calls import Calls
 from hivewire.nats.declarations import Declarations, filter_of, shape_of, subscriber_of
 from hivewire.nats.event_stream import EventStream
+from hivewire.nats.handling import Handling
 from hivewire.nats.kept_streams import KeptStreams
 from hivewire.nats.options import OptionKeywords, RuntimeOptions
 from hivewire.nats.outbox import Outbox
 from hivewire.nats.outgoing import Outgoing
 from hivewire.nats.provisioner import provision, provision_stateless
-from hivewire.nats.readiness import Readiness
 from hivewire.nats.registry import Registry
 from hivewire.nats.retention import checked_retention
 from hivewire.nats.schedules import Scheduling
 from hivewire.nats.serving import Serving
-from hivewire.nats.state_records import decode_state, encode_state
 from hivewire.nats.stream_watch import StreamWatch
 from hivewire.nats.subjects import Subjects
 from hivewire.nats.task_scope import TaskScope
@@ -69,7 +66,7 @@ _IDLE_POLL_S = 0.02
 _TICK_S = 1.0
 
 
-class NatsAgentRuntime(AgentHost):
+class NatsAgentRuntime(ServingHost):
     """An agent runtime over NATS: any number of processes, one agent API.
 
     Register agents before or after `start`; `async with` starts it and stops it. `broker_url` is `nats://host:4222` or
@@ -83,6 +80,8 @@ class NatsAgentRuntime(AgentHost):
     crashes. Not guaranteed: order between direct messages and events, and that an agent without state handles an event
     only once when an attempt fails or a process dies.
     """
+
+    _handling: ClassVar[type[Handling]] = Handling
 
     def __init__(self, broker_url: str, *, instance_id: str | None = None, **options: Unpack[OptionKeywords]) -> None:
         self._options = (
@@ -102,11 +101,8 @@ class NatsAgentRuntime(AgentHost):
         self._interventions = InterventionChain(self._options.intervention_handlers)
         self._tracer = MessageTracer(self._options.tracer_provider, instance=self._options.instance_id)
         self._tasks = TaskScope(on_failure=self._fail)
-        self._state = "new"
         self._declarations = Declarations()
         self._adopted: list[tuple[AgentId, list[TopicFilter]]] = []
-        self._stopped = asyncio.Event()
-        self._stopping: asyncio.Task[None] | None = None
         self._event_stream: EventStream
         self._registry: Registry
         self._calls: Calls
@@ -201,6 +197,7 @@ class NatsAgentRuntime(AgentHost):
                 self._tasks,
                 self._options,
                 stream,
+                handling=self._handling,
             )
             watch = StreamWatch(
                 stream,
@@ -243,79 +240,6 @@ class NatsAgentRuntime(AgentHost):
             await self.stop()
             raise
         self._state = "started"
-
-    async def stop(self) -> None:
-        """Drain and disconnect: hand over all work, finish running handlers within `drain_timeout`, close agents.
-
-        Calls of this process that still wait then get `RuntimeStateError`. Called from a handler it only begins to
-        stop, because that handler is part of what is waited for. Calling it again waits for the same stop.
-        """
-        if self._stopping is None:
-            if self._state in ("new", "stopped"):
-                self._state = "stopped"
-                for agent_id in self._catalog.live_ids():
-                    await self._catalog.passivate(agent_id)
-                self._stopped.set()
-                return
-            self._stopping = asyncio.create_task(self._stop(), name="hivewire: stop")
-        if MessageHandlerContext.current() is None:
-            await asyncio.shield(self._stopping)
-
-    close = stop
-
-    async def stop_when_idle(self) -> None:
-        """Stop once nothing runs in this process and no event waits that is its to handle.
-
-        Called from a handler it returns at once, because that handler is part of what is waited for.
-
-        Raises:
-            RuntimeStateError: it is not started.
-        """
-        self._expect("started")
-        if MessageHandlerContext.current() is None:
-            await self._stop_once_idle()
-        else:
-            self._tasks.start(self._stop_once_idle(), name="hivewire: stop when idle")
-
-    async def stop_when_signal(self, signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)) -> None:
-        """Wait for one of these signals, then stop."""
-        loop = asyncio.get_running_loop()
-        came = asyncio.Event()
-        for each in signals:
-            loop.add_signal_handler(each, came.set)
-        try:
-            ended = asyncio.ensure_future(self._stopped.wait())
-            signalled = asyncio.ensure_future(came.wait())
-            await asyncio.wait((ended, signalled), return_when=asyncio.FIRST_COMPLETED)
-            ended.cancel()
-            signalled.cancel()
-        finally:
-            for each in signals:
-                loop.remove_signal_handler(each)
-        await self.stop()
-        self._raise_failure()
-
-    async def wait_until_stopped(self) -> None:
-        """Return once the runtime has stopped, whoever stopped it; after a failure of its own it raises that.
-
-        While this waits in the main thread, SIGTERM and SIGINT stop the runtime, unless the program handles them
-        itself.
-        """
-        unhandled = [each for each in (signal.SIGTERM, signal.SIGINT) if _is_default(each)]
-        if unhandled and threading.current_thread() is threading.main_thread():
-            await self.stop_when_signal(unhandled)
-        else:
-            await self._stopped.wait()
-            self._raise_failure()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     # Messages
 
@@ -730,27 +654,11 @@ class NatsAgentRuntime(AgentHost):
             await self._settle_adopted()
         self._check_connected()
 
-    def _check_connected(self) -> None:
-        if self._state not in ("connected", "starting", "started", "stopping"):
-            raise RuntimeStateError(
-                f"The runtime is {self._state}: await connect() or start() before sending, and don't send after stop()"
-            )
-
     def _span_of(self, message: Any, destination: AgentId | TopicId) -> AbstractContextManager[object]:
         if not self._tracer.enabled:
             return _NO_SPAN
         attributes = {"messaging.message.type": type(message).__name__}
         return self._tracer.span("create", self._tracer.destination_of(destination), attributes=attributes)
-
-    def _expect(self, state: str) -> None:
-        if self._state != state:
-            raise RuntimeStateError(f"The runtime is {self._state}, and this needs one that is {state}")
-
-    async def _stop_once_idle(self) -> None:
-        # What waits at the broker can only be asked for.
-        while not await self._is_idle():  # noqa: ASYNC110
-            await asyncio.sleep(_IDLE_POLL_S)
-        await self.stop()
 
     async def _is_idle(self) -> bool:
         outgoing = self._outgoing
@@ -774,11 +682,11 @@ class NatsAgentRuntime(AgentHost):
         await self._serving.stream_changed()
         await self._registry.begin_anew()
 
-    async def _stop(self) -> None:
+    async def _stop(self, *, draining: bool = True) -> None:
         was_started = self._state in ("started", "starting")
         self._state = "stopping"
         try:
-            if was_started and self._tasks.failure is None:
+            if was_started and draining and self._tasks.failure is None:
                 await self._serving.drain(self._options.drain_timeout)
             self._calls.close(RuntimeStateError("The runtime stopped while the call waited for its answer"))
             await self._tasks.close()
@@ -790,6 +698,9 @@ class NatsAgentRuntime(AgentHost):
             self._state = "stopped"
             self._stopped.set()
 
+    def _start_task(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self._tasks.start(work, name=name)
+
     def _fail(self) -> None:
         """A part of the runtime is broken: stop, so that others take over and the process ends."""
         if self._stopping is None:
@@ -798,7 +709,3 @@ class NatsAgentRuntime(AgentHost):
     def _raise_failure(self) -> None:
         if self._tasks.failure is not None:
             raise RuntimeStateError("The runtime failed and has stopped") from self._tasks.failure
-
-
-def _is_default(signal_number: signal.Signals) -> bool:
-    return signal.getsignal(signal_number) in (signal.SIG_DFL, signal.default_int_handler)

@@ -21,7 +21,6 @@ from hivewire.model.topics import TopicId
 from hivewire.nats.broker import Broker, JetStreamError, Stored
 from hivewire.nats.dead_letters import STORY_BYTES
 from hivewire.nats.envelope import EventEnvelope
-from hivewire.nats.outgoing import derived_id
 from hivewire.nats.schedule_records import ScheduleRecord
 from hivewire.nats.server_clock import ServerClock
 from hivewire.nats.stored_messages import StoredMessage, last_message_of, messages_of
@@ -151,8 +150,7 @@ class Scheduling:
         derived: str | None = None
         if turn is not None:
             # The same whenever the turn is run again, so that it schedules once.
-            derived = derived_id(turn.origin, turn.published)
-            turn.published += 1
+            derived = turn.next_id()
         name = schedule_id or derived or secrets.token_hex(12)
         message = await self._intercepted(message, target, sender, name)
         encoded = self._serializers.encode(message)

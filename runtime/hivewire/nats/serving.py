@@ -16,6 +16,7 @@ from hivewire.nats.buckets import Bucket
 from hivewire.nats.event_stream import EventStream
 from hivewire.nats.event_turns import EventTurns
 from hivewire.nats.forwarder import Forwarder
+from hivewire.nats.handling import Handling
 from hivewire.nats.incoming import IncomingCalls
 from hivewire.nats.janitor import Janitor
 from hivewire.nats.options import RuntimeOptions
@@ -64,6 +65,8 @@ class Serving:
         tasks: TaskScope,
         options: RuntimeOptions,
         stream: EventStream,
+        *,
+        handling: type[Handling] = Handling,
     ) -> None:
         self._catalog = catalog
         self._broker = broker
@@ -100,6 +103,7 @@ class Serving:
             residency=Residency(idle_s=options.passivate_after, max_agents=options.max_agents),
             max_turns=options.max_turns,
             may_start=self._keeper.valid,
+            handling=handling,
         )
         self._calls = IncomingCalls(
             broker,

@@ -69,6 +69,7 @@ class Turns:
 
     Args:
         may_start: Asked before each turn whether this process still holds its session.
+        handling: What hands messages to the agents.
     """
 
     def __init__(
@@ -83,9 +84,10 @@ class Turns:
         residency: Residency | None = None,
         max_turns: int = DEFAULT_MAX_TURNS,
         may_start: Callable[[], bool] = lambda: True,
+        handling: type[Handling] = Handling,
     ) -> None:
         self._catalog = catalog
-        self._handling = Handling(serializers, tracer, record_payloads=record_payloads)
+        self._handling = handling(serializers, tracer, record_payloads=record_payloads)
         self._activations = activations
         self._concurrency = concurrency
         self._residency = residency or Residency()

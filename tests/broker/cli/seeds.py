@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from hivewire.model.ids import AgentId
 from hivewire.model.schedule_rules import ScheduleRule
 from hivewire.model.serializer_registry import SerializerRegistry
+from hivewire.model.state_values import encode_state
 from hivewire.model.topics import TopicId
 from hivewire.nats.broker import Broker, Stored
 from hivewire.nats.buckets import Bucket
@@ -17,7 +18,7 @@ from hivewire.nats.dead_letters import DeadLetter, store_dead_letter
 from hivewire.nats.envelope import EventEnvelope, encode_event
 from hivewire.nats.provisioner import provision
 from hivewire.nats.schedule_records import ScheduleRecord
-from hivewire.nats.state_records import StateRecord, encode_state
+from hivewire.nats.state_records import StateRecord
 from hivewire.nats.stored_messages import StoredMessage, messages_of
 from hivewire.nats.subjects import Subjects
 

@@ -20,6 +20,7 @@ from hivewire.model.interventions import DropMessage
 from hivewire.model.remote_errors import decode_error, encode_error
 from hivewire.model.schedule_rules import ScheduleRule, utc_text
 from hivewire.model.serializer_registry import SerializerRegistry
+from hivewire.model.state_values import decode_state, encode_state
 from hivewire.model.topics import TopicId
 from hivewire.nats.assignment import assign
 from hivewire.nats.dead_letters import DeadLetter
@@ -35,7 +36,7 @@ from hivewire.nats.positions import (
 from hivewire.nats.registry import Beginning, TypeRecord, TypeShape
 from hivewire.nats.schedule_records import ScheduleRecord
 from hivewire.nats.session import SessionRecord
-from hivewire.nats.state_records import StateRecord, decode_state, encode_state
+from hivewire.nats.state_records import StateRecord
 from hivewire.nats.subjects import Subjects, type_token
 from hivewire.nats.topic_filters import TopicFilter
 

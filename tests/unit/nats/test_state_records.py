@@ -15,7 +15,8 @@ from hivewire.exceptions import SerializationError, UnsupportedFormatError
 from hivewire.model.ids import AgentId
 from hivewire.model.serialization import UnknownPayload
 from hivewire.model.serializer_registry import SerializerRegistry
-from hivewire.nats.state_records import StateRecord, decode_state, encode_state
+from hivewire.model.state_values import decode_state, encode_state
+from hivewire.nats.state_records import StateRecord
 
 
 @dataclass

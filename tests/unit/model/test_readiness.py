@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from hivewire import NatsAgentRuntime
-from hivewire.nats.readiness import Readiness
+from hivewire.model.readiness import Readiness
 
 
 def test_a_readiness_is_as_true_as_it_says() -> None:

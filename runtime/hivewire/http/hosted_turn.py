@@ -1,0 +1,31 @@
+"""A turn whose agent is in this process, and whose place in the order of things is kept by the gateway."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from hivewire.http.channel import Channel
+from hivewire.model.contexts import TurnContext
+
+__all__ = ["HostedTurn"]
+
+
+@dataclass(slots=True)
+class HostedTurn(TurnContext):
+    """What calls of a handler know of its turn: the gateway has it under `number`, for this connection only. There the
+    calls of the turn find their deadline and what cancels them."""
+
+    channel: Channel | None = None
+    number: int = 0
+
+    def cancel(self, kind: str) -> None:
+        """Tell the handler that its answer is no longer wanted."""
+        if kind == "deadline":
+            self.deadline = min(self.deadline, time.monotonic())
+        self.token.cancel()
+
+    def learn(self) -> None:
+        """Note that the handler can know that it was cancelled."""
+        if self.token._cancelled:
+            self.token._noticed = True

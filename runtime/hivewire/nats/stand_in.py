@@ -1,0 +1,300 @@
+"""A runtime that stands in for a program which is elsewhere, behind another protocol.
+
+To all others it is a process like any: it has a session, owns shards, keeps agents' messages in order, stores their
+states, tries again what fails. Only the code of the agents is not here. An agent of this runtime is a stand-in that
+hands each message to the `Worker`, where the agent itself is, and takes back what it answers. Nothing of it is read
+here: messages, answers, states and errors stay the bytes that they came as.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, ClassVar, Protocol
+
+from hivewire.agents.base import BaseAgent
+from hivewire.agents.concurrency import Concurrency
+from hivewire.agents.retries import RetryPolicy
+from hivewire.agents.stateless import stateless_worker
+from hivewire.exceptions import SubscriptionNotFoundError
+from hivewire.model.contexts import AgentInstantiationContext, MessageContext, current_turn
+from hivewire.model.ids import AgentId, AgentType
+from hivewire.model.relaying import leave_events_to_programs
+from hivewire.model.runtime import Agent
+from hivewire.model.serializer_registry import Encoded
+from hivewire.model.state_values import StateText
+from hivewire.model.subscriptions import Subscription
+from hivewire.nats.declarations import filter_of, subscriber_of
+from hivewire.nats.envelope import CallOperation
+from hivewire.nats.handling import Handling
+from hivewire.nats.relay import RelayRuntime
+from hivewire.nats.turn import Turn
+from hivewire.telemetry import MessageTracer
+
+__all__ = ["AgentTraits", "RemoteRetries", "StandInRuntime", "Worker", "mark_final"]
+
+_FINAL = "__hivewire_final__"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteRetries(RetryPolicy):
+    """The retry policy of an agent class that is elsewhere, which says of each error whether it is final."""
+
+    final: tuple[type[BaseException], ...] = ()
+
+    def delay_after(self, attempt: int, error: BaseException, *, chance: float | None = None) -> float | None:
+        if vars(error).get(_FINAL):
+            return None
+        return RetryPolicy.delay_after(self, attempt, error, chance=chance)
+
+
+def mark_final(error: BaseException) -> None:
+    """Let an event that failed with this error be given up at once."""
+    vars(error)[_FINAL] = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentTraits:
+    """What a runtime has to know of an agent's class: what its attributes say, and whether it keeps state. None is for
+    what they leave to the runtime."""
+
+    persists: bool = False
+    is_stateless: bool = False
+    concurrency: Concurrency | None = None
+    shards: int | None = None
+    event_timeout_s: float | None = None
+    retries: RemoteRetries = RemoteRetries()
+
+
+class Worker(Protocol):
+    """Where the agents are."""
+
+    async def activate(self, agent: AgentId) -> AgentTraits:
+        """Build an agent, and describe its class.
+
+        Raises:
+            BaseException: what its factory raised.
+        """
+        ...
+
+    async def handle(self, turn: Turn) -> Any:
+        """Have a message handled; return an `Encoded` answer, or an async iterator over such."""
+        ...
+
+    async def operate(self, agent: AgentId, operation: CallOperation, payload: bytes) -> Encoded | None:
+        """Do what is no message."""
+        ...
+
+    async def save_state(self, agent: AgentId) -> StateText:
+        """Return the state of an agent."""
+        ...
+
+    async def load_state(self, agent: AgentId, state: StateText) -> None:
+        """Give an agent its state."""
+        ...
+
+    async def close(self, agent: AgentId) -> None:
+        """Take an agent out of memory."""
+        ...
+
+
+class StandIn(BaseAgent):
+    """An agent of this runtime whose code is with the worker."""
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__("an agent behind another protocol")
+        self.worker = worker
+
+    async def close(self) -> None:
+        await self.worker.close(self.id)
+
+
+class StatefulStandIn(StandIn):
+    """One that keeps state."""
+
+    async def save_state(self) -> StateText:  # type: ignore[override]  # it is never looked into
+        return await self.worker.save_state(self.id)
+
+    async def load_state(self, state: Any) -> None:
+        await self.worker.load_state(self.id, state)
+
+
+@lru_cache(maxsize=4096)
+def stand_in_class(traits: AgentTraits) -> type[StandIn]:
+    """Return a class of stand-ins that has these traits; for equal ones it is the same."""
+    attributes: dict[str, Any] = {"retry_policy": traits.retries, "concurrency": traits.concurrency}
+    if traits.shards is not None:
+        attributes["shards"] = traits.shards
+    if traits.event_timeout_s is not None:
+        attributes["event_timeout"] = traits.event_timeout_s
+    cls = type("StandIn", (StatefulStandIn if traits.persists else StandIn,), attributes)
+    return stateless_worker(cls) if traits.is_stateless else cls
+
+
+class StandInHandling(Handling):
+    """Hands messages to the worker, which does all that is done where an agent is."""
+
+    async def _ask(self, turn: Turn, agent: Agent, message: Any, context: MessageContext) -> Any:
+        assert isinstance(agent, StandIn)
+        return await agent.worker.handle(turn)
+
+    async def _operate(self, turn: Turn, agent: Agent) -> Any:
+        assert isinstance(agent, StandIn)
+        assert turn.operation != "bury"
+        return await agent.worker.operate(turn.agent, turn.operation, turn.payload)
+
+
+class StandInRuntime(RelayRuntime):
+    """Serves agent types on behalf of one worker.
+
+    It has to be connected, and used, in tasks whose `is_relaying` is set. What the worker does within a turn is to be
+    done in the context of that turn's `Worker.handle`.
+    """
+
+    _handling: ClassVar[type[Handling]] = StandInHandling
+
+    def __init__(self, broker_url: str, **options: Any) -> None:
+        super().__init__(broker_url, **options)
+        self._tracer = _PassedOnTraces()
+        leave_events_to_programs()
+
+    async def host(
+        self, agent_type: str, worker: Worker, traits: AgentTraits | None, subscriptions: Sequence[Subscription]
+    ) -> None:
+        """Serve a type. Without traits they are those of the first agent that the worker builds.
+
+        Raises:
+            ValueError: the type is taken, has another shape elsewhere, or a subscription is refused.
+        """
+        declared = None if traits is None else stand_in_class(traits)
+        await self.register_type(
+            AgentType(agent_type),
+            _factory(worker, declared),
+            expected_class=declared,
+            subscriptions=subscriptions,
+            serializers=(),
+        )
+
+    async def host_instance(
+        self, agent_id: AgentId, worker: Worker, traits: AgentTraits, subscriptions: Sequence[Subscription]
+    ) -> None:
+        """Serve one agent that the worker has as an object.
+
+        Raises:
+            ValueError: its type is registered elsewhere by a factory, or a subscription is refused.
+        """
+        agent = stand_in_class(traits)(worker)
+        agent._bind(agent_id, self)
+        self.adopt_instance(agent, agent_id, subscriptions=subscriptions, serializers=())
+        await self._settle_adopted()
+
+    async def withdraw(self, subscription: Subscription) -> None:
+        """Remove a subscription, also one that the worker added through another runtime like this."""
+        try:
+            self._subscriptions.remove(subscription.id)
+        except SubscriptionNotFoundError:
+            filter_of(subscription), subscriber_of(subscription)
+        await self._declarations.remove(subscription)
+
+    async def operate(self, operation: CallOperation, agent: AgentId, payload: bytes) -> Encoded | None:
+        """Ask an agent's process for something about the agent, as JSON.
+
+        Raises:
+            AgentNotFoundError: it is unknown.
+        """
+        await self._ready()
+        argument = Encoded("", "application/json", payload)
+        answer: Encoded | None = await self._outgoing.operate(operation, agent, argument)
+        return answer
+
+    def is_here(self, agent_id: AgentId) -> bool:
+        """Tell whether an agent lives with this worker.
+
+        Raises:
+            AgentNotFoundError: its type is unknown.
+        """
+        return self._lives_here(agent_id)
+
+    async def activate(self, agent_id: AgentId) -> None:
+        """Have the worker build an agent that lives there, with its stored state."""
+        await self._serving.turns.activate(agent_id)
+
+    async def is_idle(self) -> bool:
+        """Tell whether nothing runs here, and no event waits that is this process's to handle."""
+        return await self._is_idle()
+
+    async def cancel_stream(self, stream_id: str) -> None:
+        """Cancel the handler of a resumable stream.
+
+        Raises:
+            BrokerUnavailableError: it can't be told.
+        """
+        await self._ready()
+        await self._kept_streams.cancel(stream_id)
+
+    async def cancel_schedule(self, id: str) -> bool:
+        """Let a schedule fire no more; return False when there was nothing left to fire."""
+        return await self._cancel_schedule(id)
+
+    async def abandon(self) -> None:
+        """End as a process does that is killed: nothing is handed over. Callers whose messages run here are told that
+        the worker is lost, and others take over as soon as they see that the session is gone."""
+        if self._stopping is None and self._state not in ("new", "stopped"):
+            self._stopping = asyncio.create_task(self._stop(draining=False), name="hivewire: abandon")
+        await self.stop()
+
+    @contextmanager
+    def on_behalf(
+        self, trace: Mapping[str, str], *, published: int | None = None, noticed: bool = False
+    ) -> Iterator[None]:
+        """Do, in the body of the `with` statement, what the worker's program does.
+
+        Args:
+            trace: The headers that go with what is sent.
+            published: How much the turn has published before, if it is done within one.
+            noticed: Whether its handler can know that its message was cancelled.
+        """
+        turn = current_turn()
+        if turn is not None:
+            if published is not None:
+                turn.published = published
+            if noticed:
+                turn.token._noticed = True
+        passed = _trace.set(trace)
+        try:
+            yield
+        finally:
+            _trace.reset(passed)
+
+
+_NO_TRACE: Mapping[str, str] = MappingProxyType({})
+_trace: ContextVar[Mapping[str, str]] = ContextVar("hivewire_passed_on_trace", default=_NO_TRACE)
+
+
+class _PassedOnTraces(MessageTracer):
+    """Opens no spans: the program does. What it sent along goes out with its messages."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(None, instance="")
+
+    def refresh(self) -> bool:
+        self.enabled = True
+        return True
+
+    def inject(self) -> dict[str, str]:
+        return dict(_trace.get())
+
+
+def _factory(worker: Worker, declared: type[StandIn] | None) -> Callable[[], Awaitable[StandIn]]:
+    async def build() -> StandIn:
+        traits = await worker.activate(AgentInstantiationContext.current_agent_id())
+        return (declared or stand_in_class(traits))(worker)
+
+    return build

@@ -1,0 +1,369 @@
+"""One worker: its requests, and the runtime that stands in for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from contextvars import Context
+from typing import Any, Final
+
+from hivewire import (
+    AccessDeniedError,
+    AgentId,
+    HivewireError,
+    MessageStream,
+    RuntimeStateError,
+    ScheduleRule,
+    SerializationError,
+    TopicId,
+    TypePrefixSubscription,
+    TypeSubscription,
+)
+from hivewire.relay import (
+    Channel,
+    ChannelClosedError,
+    Encoded,
+    IncomingRequest,
+    RelayRuntime,
+    StandInRuntime,
+    is_relaying,
+    wire,
+)
+from hivewire_gateway.problems import Problem
+from hivewire_gateway.security.principals import Principal
+from hivewire_gateway.workers.remote import RemoteAgents
+from hivewire_gateway.workers.settings import WorkerSettings
+from hivewire_gateway.workers.socket import GOING_AWAY, WorkerSocket
+from hivewire_gateway.workers.traits import read_traits
+
+__all__ = ["WorkerSession"]
+
+log = logging.getLogger("hivewire.gateway.workers")
+
+_LONGEST_S: Final = 7 * 24 * 3600.0
+_MOST_TURNS: Final = 100_000
+
+Answer = tuple[dict[str, Any], bytes]
+
+
+class WorkerSession:
+    """Stands in for one worker from its first request to the end of its connection."""
+
+    def __init__(
+        self, socket: WorkerSocket, relay: RelayRuntime, principal: Principal, settings: WorkerSettings
+    ) -> None:
+        self._socket = socket
+        self._relay = relay
+        self._principal = principal
+        self._settings = settings
+        self._channel = Channel(socket, self._serve, context_of=self._context_of)
+        self._agents = RemoteAgents(self._channel)
+        self._runtime: StandInRuntime | None = None
+        self._ended = asyncio.Event()
+        self._operations: dict[str, Callable[[StandInRuntime, IncomingRequest], Awaitable[Answer]]] = {
+            "register": self._register,
+            "register_instance": self._register_instance,
+            "subscribe": self._subscribe,
+            "unsubscribe": self._unsubscribe,
+            "start": self._start,
+            "stop": self._stop,
+            "idle": self._idle,
+            "send": self._send,
+            "stream": self._stream,
+            "resume": self._resume,
+            "cancel_stream": self._cancel_stream,
+            "publish": self._publish,
+            "schedule": self._schedule,
+            "schedules": self._schedules,
+            "get_schedule": self._get_schedule,
+            "cancel_schedule": self._cancel_schedule,
+            "operate": self._operate,
+            "locate": self._locate,
+            "activate": self._activate,
+        }
+
+    async def run(self) -> None:
+        """Serve the worker until its connection ends, and then give up what it had."""
+        is_relaying.set(True)
+        try:
+            await self._channel.run()
+        finally:
+            try:
+                if self._runtime is not None:
+                    await self._runtime.abandon()
+            finally:
+                self._ended.set()
+                closed = self._channel.closed
+                log.info("a worker has left: %s", closed.reason if closed is not None else "it was let go")
+
+    async def drain(self) -> None:
+        """Hand over all work, and send the worker to another gateway."""
+        try:
+            await self._channel.say({"id": 0, "op": "leaving"})
+            if self._runtime is not None:
+                await self._runtime.stop()
+        except ChannelClosedError:
+            pass
+        await self._socket.close(GOING_AWAY, "the gateway ends; another one goes on")
+        self._channel.close("the gateway ends")
+        await self._ended.wait()
+
+    def _context_of(self, request: IncomingRequest) -> Context | None:
+        return self._agents.context_of(request.header.get("turn"))
+
+    async def _serve(self, request: IncomingRequest) -> Answer:
+        try:
+            if request.op == "hello":
+                return await self._hello(request)
+            operation = self._operations.get(request.op)
+            if operation is None:
+                raise SerializationError(
+                    f"The gateway knows no request {request.op!r}: it may be older than the worker"
+                )
+            if self._runtime is None:
+                raise RuntimeStateError("The first request of a worker is to be `hello`")
+            return await operation(self._runtime, request)
+        except Problem as problem:
+            raise AccessDeniedError(problem.detail) from None
+        except (HivewireError, asyncio.CancelledError, ChannelClosedError):
+            raise
+        except (KeyError, TypeError, AttributeError) as error:
+            raise SerializationError(f"The request {request.op!r} can't be read: {error!r}") from error
+
+    # The worker's life
+
+    async def _hello(self, request: IncomingRequest) -> Answer:
+        if self._runtime is not None:
+            raise RuntimeStateError("The worker is connected already")
+        header = request.header
+        options = header.get("options")
+        runtime = StandInRuntime(
+            self._relay.broker_url,
+            instance_id=wire.text_of(header, "instance"),
+            namespace=self._relay.namespace,
+            deployment=wire.text_of(header, "deployment"),
+            credentials=self._relay.credentials,
+            **_options_of(options if isinstance(options, dict) else {}, self._settings),
+        )
+        self._runtime = runtime
+        await runtime.connect()
+        log.info("worker %r of deployment %r has joined", header["instance"], header["deployment"])
+        return {"max_payload": runtime.max_payload, "namespace": runtime.namespace}, b""
+
+    async def _start(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
+        await runtime.start()
+        return {}, b""
+
+    async def _stop(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
+        await runtime.stop()
+        return {}, b""
+
+    async def _idle(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
+        return {"idle": await runtime.is_idle()}, b""
+
+    # What it hosts
+
+    async def _register(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
+        header = request.header
+        agent_type = wire.text_of(header, "agent_type")
+        self._principal.check_serve(agent_type)
+        subscriptions = self._subscriptions_of(header, own=agent_type)
+        traits = header.get("traits")
+        await runtime.host(agent_type, self._agents, None if traits is None else read_traits(traits), subscriptions)
+        return {}, b""
+
+    async def _register_instance(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
+        header = request.header
+        agent = wire.agent_of(header["agent"])
+        self._principal.check_serve(agent.type)
+        subscriptions = self._subscriptions_of(header, own=agent.type)
+        await runtime.host_instance(agent, self._agents, read_traits(header["traits"]), subscriptions)
+        return {}, b""
+
+    async def _subscribe(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
+        await runtime.add_subscription(self._checked_subscription(request.header["subscription"]))
+        return {}, b""
+
+    async def _unsubscribe(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
+        await runtime.withdraw(self._checked_subscription(request.header["subscription"]))
+        return {}, b""
+
+    def _subscriptions_of(self, header: dict[str, Any], *, own: str) -> list[TypeSubscription | TypePrefixSubscription]:
+        return [self._checked_subscription(each, own=own) for each in header.get("subscriptions") or ()]
+
+    def _checked_subscription(self, value: object, *, own: str = "") -> TypeSubscription | TypePrefixSubscription:
+        subscription = wire.subscription_of(value)
+        if subscription.agent_type != own:
+            self._principal.check_serve(subscription.agent_type)
+        if isinstance(subscription, TypeSubscription):
+            self._principal.check_read(subscription.topic_type, None)
+        elif subscription.topic_type_prefix != f"{subscription.agent_type}:":
+            self._principal.check_read(subscription.topic_type_prefix, None)
+        return subscription
+
+    async def _locate(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
+        return {"here": runtime.is_here(wire.agent_of(request.header["agent"]))}, b""
+
+    async def _activate(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
+        await runtime.activate(wire.agent_of(request.header["agent"]))
+        return {}, b""
+
+    # What it sends
+
+    async def _send(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
+        header = request.header
+        recipient = self._recipient_of(header)
+        with _on_behalf(runtime, header):
+            answer = await runtime.send_message(
+                wire.encoded_of(header, request.payload),
+                recipient,
+                sender=wire.optional_agent_of(header.get("sender")),
+                message_id=header.get("message"),
+                timeout=wire.seconds_of(header, "timeout"),
+            )
+        if isinstance(answer, list):
+            for chunk in answer:
+                await request.give(*_value(chunk))
+            return {"list": True}, b""
+        return _value(answer)
+
+    async def _stream(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
+        header = request.header
+        recipient = self._recipient_of(header)
+        with _on_behalf(runtime, header):
+            stream = runtime.stream_message(
+                wire.encoded_of(header, request.payload),
+                recipient,
+                sender=wire.optional_agent_of(header.get("sender")),
+                message_id=header.get("message"),
+                timeout=wire.seconds_of(header, "timeout"),
+                resumable=bool(header.get("resumable")),
+            )
+            return await _streamed(request, stream)
+
+    async def _resume(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
+        header = request.header
+        with _on_behalf(runtime, header):
+            stream = runtime.resume_stream(
+                wire.text_of(header, "stream"), after=header["after"], timeout=wire.seconds_of(header, "timeout")
+            )
+            return await _streamed(request, stream)
+
+    async def _cancel_stream(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
+        await runtime.cancel_stream(wire.text_of(request.header, "stream"))
+        return {}, b""
+
+    async def _publish(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
+        header = request.header
+        topic = wire.topic_of(header["topic"])
+        self._principal.check_publish(topic)
+        with _on_behalf(runtime, header):
+            await runtime.publish_message(
+                wire.encoded_of(header, request.payload),
+                topic,
+                sender=wire.optional_agent_of(header.get("sender")),
+                message_id=wire.text_of(header, "message"),
+            )
+        return {"unrouted": runtime.unrouted_messages_count}, b""
+
+    async def _schedule(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
+        header = request.header
+        target = wire.target_of(header)
+        self._check_target(target)
+        rule: ScheduleRule = wire.rule_of(header["rule"])
+        with _on_behalf(runtime, header):
+            handle = await runtime.schedule_message(
+                wire.encoded_of(header, request.payload),
+                target,
+                at=rule.at,
+                after=rule.after,
+                every=rule.every,
+                cron=rule.cron,
+                time_zone=rule.time_zone,
+                id=header.get("schedule"),
+                sender=wire.optional_agent_of(header.get("sender")),
+            )
+        return wire.schedule_value(handle.schedule), b""
+
+    async def _schedules(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
+        for schedule in await runtime.list_schedules():
+            await request.give(wire.schedule_value(schedule), b"")
+        return {}, b""
+
+    async def _get_schedule(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
+        handle = await runtime.get_schedule(wire.text_of(request.header, "schedule"))
+        return wire.schedule_value(handle.schedule), b""
+
+    async def _cancel_schedule(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
+        name = wire.text_of(request.header, "schedule")
+        handle = None
+        try:
+            handle = await runtime.get_schedule(name)
+        except LookupError:
+            pass
+        if handle is not None:
+            self._check_target(handle.schedule.target)
+        return {"cancelled": await runtime.cancel_schedule(name)}, b""
+
+    async def _operate(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
+        header = request.header
+        operation = header["operation"]
+        if operation not in ("metadata", "save_state", "load_state"):
+            raise SerializationError(f"There is no operation {operation!r:.80}")
+        with _on_behalf(runtime, header):
+            return _value(await runtime.operate(operation, self._recipient_of(header), request.payload))
+
+    def _recipient_of(self, header: dict[str, Any]) -> AgentId:
+        recipient: AgentId = wire.agent_of(header["to"])
+        self._principal.check_send(recipient)
+        return recipient
+
+    def _check_target(self, target: AgentId | TopicId) -> None:
+        if isinstance(target, AgentId):
+            self._principal.check_send(target)
+        else:
+            self._principal.check_publish(target)
+
+
+async def _streamed(request: IncomingRequest, stream: MessageStream) -> Answer:
+    async with stream:
+        if stream.id is not None:
+            await request.give({"stream": stream.id}, b"")
+        async for chunk in stream:
+            await request.give(*_value(chunk))
+    return {}, b""
+
+
+def _on_behalf(runtime: StandInRuntime, header: dict[str, Any]) -> AbstractContextManager[None]:
+    published = header.get("published")
+    return runtime.on_behalf(
+        wire.trace_of(header),
+        published=published if isinstance(published, int) else None,
+        noticed=bool(header.get("noticed")),
+    )
+
+
+def _value(value: Encoded | None) -> Answer:
+    return ({"none": 1}, b"") if value is None else (wire.head_of(value), value.payload)
+
+
+def _options_of(given: dict[str, Any], settings: WorkerSettings) -> dict[str, Any]:
+    """Return the options of the runtime that stands in for a worker: what the worker asks for, within bounds."""
+    options: dict[str, Any] = {}
+    for name in ("default_timeout", "delivery_timeout", "publish_timeout", "drain_timeout", "event_retention"):
+        seconds = wire.seconds_of(given, name)
+        if seconds is not None and math.isfinite(seconds):
+            longest = settings.max_drain_s if name == "drain_timeout" else _LONGEST_S
+            options[name] = seconds if name == "event_retention" else min(seconds, longest)
+    seconds = wire.seconds_of(given, "passivate_after")
+    if seconds is not None:
+        options["passivate_after"] = seconds
+    for name in ("max_turns", "max_agents"):
+        if isinstance(given.get(name), int):
+            options[name] = min(given[name], _MOST_TURNS) if name == "max_turns" else given[name]
+    if given.get("concurrency") is not None:
+        options["concurrency"] = given["concurrency"]
+    return options
