@@ -13,13 +13,17 @@ class TcpProxy:
     """
 
     def __init__(self, target_url: str) -> None:
-        target = urlsplit(target_url)
-        self._host, self._port = target.hostname, target.port
+        self.target(target_url)
         self._server: asyncio.Server | None = None
         self._own_port = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._ends: set[asyncio.StreamWriter] = set()
         self.answering = True
+
+    def target(self, url: str) -> None:
+        """Send connections that come from now on to this server."""
+        target = urlsplit(url)
+        self._host, self._port = target.hostname, target.port
 
     @property
     def url(self) -> str:

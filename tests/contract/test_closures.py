@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from contract.support import MakeRuntime, Number, Runtime, Settle, Text, ignore, only_nats, serve, until
+from contract.support import MakeRuntime, Number, Runtime, Settle, Text, ignore, only_network, serve, until
 from hivewire import (
     AgentId,
     AgentType,
@@ -204,7 +204,7 @@ class TestMadeWithARuntime:
         with pytest.raises(ValueError):
             ClosureAgent("my_agent", describe, runtime)
 
-    @only_nats
+    @only_network
     async def test_one_that_is_made_before_the_start_is_served_after_it(self, make_runtime: MakeRuntime) -> None:
         runtime = make_runtime()
         ClosureAgent("my_agent", describe, runtime)

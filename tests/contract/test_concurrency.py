@@ -15,7 +15,7 @@ from contract.support import (
     Scripted,
     Settle,
     echo,
-    only_nats,
+    only_network,
     serve,
     until,
 )
@@ -108,7 +108,7 @@ class TestInterleaving:
 
         await asyncio.gather(*calls)
 
-    @only_nats
+    @only_network
     async def test_events_of_agents_with_state_follow_one_another_nevertheless(
         self, make_runtime: MakeRuntime, settle: Settle
     ) -> None:

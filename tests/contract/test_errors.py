@@ -17,7 +17,7 @@ from contract.support import (
     Settle,
     echo,
     only_local,
-    only_nats,
+    only_network,
     serve,
     until,
 )
@@ -340,7 +340,7 @@ class Unserializable:
     what: Any
 
 
-@only_nats
+@only_network
 class TestWhatCannotTravel:
     async def test_a_message_without_serializer_is_an_error_before_it_is_sent(self, runtime: Runtime) -> None:
         inbox = await serve(runtime, "agent")

@@ -15,7 +15,7 @@ from contract.support import (
     echo,
     ignore,
     only_local,
-    only_nats,
+    only_network,
     serve,
     until,
 )
@@ -26,8 +26,8 @@ from hivewire import (
     DefaultInterventionHandler,
     DropMessage,
     MessageContext,
-    NatsAgentRuntime,
     RuntimeStateError,
+    SingleThreadedAgentRuntime,
     TopicId,
     UndeliverableException,
 )
@@ -118,7 +118,7 @@ class TestStop:
         for number, outcome in enumerate(outcomes):
             assert outcome == number or isinstance(outcome, RuntimeStateError)
 
-    @only_nats
+    @only_network
     async def test_a_handler_that_does_not_end_is_waited_for_no_longer_than_said(
         self, make_runtime: MakeRuntime
     ) -> None:
@@ -163,7 +163,7 @@ class TestStop:
             with pytest.raises((RuntimeStateError, UndeliverableException)):
                 await call
 
-    @only_nats
+    @only_network
     async def test_messages_after_it_are_refused(self, runtime: Runtime) -> None:
         await serve(runtime, "agent", ignore, "t")
         await runtime.stop()
@@ -173,9 +173,9 @@ class TestStop:
         with pytest.raises(RuntimeStateError):
             await runtime.publish_message("x", TOPIC)
 
-    @only_nats
+    @only_network
     async def test_it_may_be_called_again_and_waited_for(self, runtime: Runtime) -> None:
-        assert isinstance(runtime, NatsAgentRuntime)
+        assert not isinstance(runtime, SingleThreadedAgentRuntime)
         waiting = asyncio.create_task(runtime.wait_until_stopped())
         await runtime.stop()
         await runtime.stop()
@@ -390,10 +390,10 @@ async def test_a_local_runtime_need_not_be_awaited_to_start(make_runtime: MakeRu
     assert await runtime.send_message("x", AGENT) == "x"
 
 
-@only_nats
+@only_network
 async def test_a_runtime_over_a_network_may_be_a_context(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
-    assert isinstance(runtime, NatsAgentRuntime)
+    assert not isinstance(runtime, SingleThreadedAgentRuntime)
     async with runtime as entered:
         await serve(entered, "agent")
         assert await entered.send_message("x", AGENT) == "x"

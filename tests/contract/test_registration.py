@@ -13,7 +13,7 @@ from contract.support import (
     Scripted,
     Settle,
     echo,
-    only_nats,
+    only_network,
     serve,
     until,
 )
@@ -539,7 +539,7 @@ class TestAskingForTheObject:
         with pytest.raises(KeyError, match="boom"):
             await runtime.try_get_underlying_agent_instance(AGENT)
 
-    @only_nats
+    @only_network
     async def test_one_of_another_process_cannot_be_had(self, make_runtime: MakeRuntime, namespace: str) -> None:
         serving, asking = make_runtime(namespace=namespace), make_runtime(namespace=namespace)
         await serve(serving, "agent")

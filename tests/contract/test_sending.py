@@ -13,7 +13,7 @@ from contract.support import (
     echo,
     ignore,
     only_local,
-    only_nats,
+    only_network,
     serve,
     until,
 )
@@ -23,8 +23,8 @@ from hivewire import (
     AgentProxy,
     AgentType,
     MessageContext,
-    NatsAgentRuntime,
     RuntimeStateError,
+    SingleThreadedAgentRuntime,
     UndeliverableException,
 )
 from hivewire.exceptions import HivewireError
@@ -256,7 +256,7 @@ class TestBeforeTheStart:
 
         assert await asyncio.gather(*calls) == [0, 1, 2]
 
-    @only_nats
+    @only_network
     async def test_a_runtime_over_a_network_has_to_be_connected_first(self, make_runtime: MakeRuntime) -> None:
         runtime = make_runtime()
         await serve(runtime, "agent")
@@ -264,11 +264,11 @@ class TestBeforeTheStart:
         with pytest.raises(RuntimeStateError, match="connect"):
             await runtime.send_message("x", AGENT)
 
-    @only_nats
+    @only_network
     async def test_calls_of_a_connected_one_wait_until_the_agents_are_served(self, make_runtime: MakeRuntime) -> None:
         runtime = make_runtime()
         await serve(runtime, "agent")
-        assert isinstance(runtime, NatsAgentRuntime)
+        assert not isinstance(runtime, SingleThreadedAgentRuntime)
         await runtime.connect()
         call = asyncio.create_task(runtime.send_message("x", AGENT))
         await asyncio.sleep(0)

@@ -25,7 +25,7 @@ from contract.support import (
     Text,
     echo,
     ignore,
-    only_nats,
+    only_network,
     serve,
     until,
 )
@@ -597,7 +597,7 @@ class Alien(MessageSerializer[Leaf]):
         return Leaf("never")
 
 
-@only_nats
+@only_network
 class TestUnknownTypes:
     async def pair(self, make_runtime: MakeRuntime, namespace: str, **options: Any) -> tuple[Runtime, Runtime, Inbox]:
         sending, serving = (make_runtime(namespace=namespace, **options) for _ in range(2))

@@ -49,14 +49,17 @@ class Declarations:
             ChannelClosedError: the connection has ended.
             Exception: what the gateway answers with.
         """
-        for agent_type, traits in self._types.items():
-            await channel.answer_to("register", registration(agent_type, traits, self._of_types[agent_type]))
-        told: set[str] = set()
-        for agent_id, traits in self._instances.items():
-            subscriptions = [] if agent_id.type in told else self._of_types[agent_id.type]
-            told.add(agent_id.type)
-            await channel.answer_to("register_instance", instance_registration(agent_id, traits, subscriptions))
+        of_types = {agent_type: list(subscriptions) for agent_type, subscriptions in self._of_types.items()}
+        of_others: list[Subscription] = []
         for subscription in self._subscriptions:
+            of_types.get(wire.subscriber_of(subscription), of_others).append(subscription)
+        # All of a type's at once: what a registration does not name is taken out of the registry.
+        for agent_type, traits in self._types.items():
+            await channel.answer_to("register", registration(agent_type, traits, of_types.pop(agent_type)))
+        for agent_id, traits in self._instances.items():
+            subscriptions = of_types.pop(agent_id.type, [])
+            await channel.answer_to("register_instance", instance_registration(agent_id, traits, subscriptions))
+        for subscription in of_others:
             await channel.answer_to("subscribe", {"subscription": wire.subscription_value(subscription)})
 
 

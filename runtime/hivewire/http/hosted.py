@@ -178,12 +178,13 @@ class HostedAgents:
         left = wire.seconds_of(header, "left")
         turn = HostedTurn(
             turn_id=f"{header['turn']}",
-            chain=(),
+            chain=tuple(header.get("chain") or ()),
             origin=wire.text_of(header, "origin"),
             deadline=math.inf if left is None else time.monotonic() + left,
             token=CancellationToken(),
             channel=channel,
             number=int(header["turn"]),
+            owner=self._requests,
         )
         request.on_cancel = partial(_cancel, turn, request)
         if request.early is not None:

@@ -14,10 +14,11 @@ __all__ = ["HostedTurn"]
 @dataclass(slots=True)
 class HostedTurn(TurnContext):
     """What calls of a handler know of its turn: the gateway has it under `number`, for this connection only. There the
-    calls of the turn find their deadline and what cancels them."""
+    calls of the turn find their deadline and what cancels them. `owner` is the runtime's requests."""
 
     channel: Channel | None = None
     number: int = 0
+    owner: object = None
 
     def cancel(self, kind: str) -> None:
         """Tell the handler that its answer is no longer wanted."""

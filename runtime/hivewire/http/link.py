@@ -69,6 +69,7 @@ class Link:
             ValueError: what is registered does not fit what is registered elsewhere.
         """
         channel, running = await self._connect()
+        self._use(channel)
         self._keeping = asyncio.create_task(self._keep(channel, running), name="hivewire: link to the gateway")
 
     async def channel(self, timeout: float) -> Channel:
@@ -78,6 +79,9 @@ class Link:
             BrokerUnavailableError: there is none within `timeout` seconds.
             RuntimeStateError: it is closed.
         """
+        if self._channel is not None and self._channel.closed is not None:
+            # What follows when a connection has ended is under way.
+            self._usable.clear()
         if not self._usable.is_set():
             try:
                 async with asyncio.timeout(max(timeout, 0)):
@@ -136,10 +140,13 @@ class Link:
         finally:
             await socket.close()
 
+    def _use(self, channel: Channel) -> None:
+        self._channel, self.trouble = channel, ""
+        self._usable.set()
+
     async def _keep(self, channel: Channel, running: asyncio.Task[None]) -> None:
         while True:
-            self._channel, self.trouble = channel, ""
-            self._usable.set()
+            self._use(channel)
             await asyncio.wait([running])
             self._channel = None
             self._usable.clear()

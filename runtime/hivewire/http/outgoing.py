@@ -19,7 +19,6 @@ from hivewire.http import wire
 from hivewire.http.channel import Answer, ChannelClosedError
 from hivewire.http.event_reports import EventReports
 from hivewire.http.frames import Header
-from hivewire.http.hosted_turn import HostedTurn
 from hivewire.http.options import HttpOptions
 from hivewire.http.requests import Requests, check_size
 from hivewire.logging import DeliveryStage, MessageKind
@@ -149,12 +148,13 @@ class Outgoing:
                     f"A message to {topic} was not stored within {limit}; whether it is stored is unknown: {trouble}"
                 )
             channel = await self._requests.channel(left)
+            silence = asyncio.timeout(left + 1)
             try:
-                async with asyncio.timeout_at(asyncio.get_running_loop().time() + left + 1):
-                    async with self._requests.open(channel, "publish", header, payload, limit) as request:
-                        answer = (await request.answer).checked()
+                async with silence, self._requests.open(channel, "publish", header, payload, limit) as request:
+                    answer = (await request.answer).checked()
             except TimeoutError:
-                continue
+                if not silence.expired():
+                    raise
             except ChannelClosedError as error:
                 trouble = error
                 self._raise_if_over(f"the publish to {topic}", error)
@@ -243,7 +243,7 @@ class Outgoing:
     def _raise_if_over(self, what: str, error: ChannelClosedError) -> None:
         if self._requests.stopping:
             raise RuntimeStateError(f"The runtime stopped while {what} waited for its answer") from error
-        if isinstance(current_turn(), HostedTurn):
+        if self._requests.own_turn() is not None:
             raise WorkerLostError(f"The connection to the gateway broke during {what}: {error}") from error
 
     def _new_id(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -25,10 +26,12 @@ from hivewire.model.contexts import TurnContext, current_turn
 from hivewire.model.serializer_registry import Encoded
 from hivewire.telemetry import MessageTracer
 
-__all__ = ["Requests", "check_size"]
+__all__ = ["MANY", "Requests", "check_size", "link_tokens", "sent_seconds"]
 
 MARGIN_S: Final = 5.0
 """How long after its deadline the gateway is waited for, which ends a call in time. It is only for one that hangs."""
+
+_AT_ONCE_S: Final = 0.02
 
 MANY: Final = 1 << 40
 """Leave for as many items as there are."""
@@ -82,31 +85,35 @@ class Requests:
                 raise DeadlineExceededError(f"{what} was not sent: nothing is left of {limit}")
             channel = await self.channel(min(left, self._delivery_timeout))
             left = limit.seconds - (time.monotonic() - begun)
+            timed = {**header, "timeout": sent_seconds(limit, left), "credit": MANY}
+            silence = asyncio.timeout(left + MARGIN_S)
             try:
-                async with asyncio.timeout(left + MARGIN_S):
-                    async with self.open(
-                        channel, op, {**header, "timeout": left, "credit": MANY}, payload, limit
-                    ) as request:
-                        answer = (await request.answer).checked()
-                        return answer, request.items()
-            except TimeoutError as error:
-                if isinstance(error, DeadlineExceededError):
+                async with silence, self.open(channel, op, timed, payload, limit) as request:
+                    answer = (await request.answer).checked()
+                    return answer, request.items()
+            except TimeoutError:
+                if not silence.expired():
                     raise
                 raise DeadlineExceededError(f"{what} took longer than {limit}, and the gateway is silent") from None
             except ChannelClosedError as error:
                 if self.stopping:
                     raise RuntimeStateError(f"The runtime stopped while {what} waited for its answer") from error
-                if error.sent or isinstance(current_turn(), HostedTurn):
+                if error.sent or self.own_turn() is not None:
                     raise WorkerLostError(
                         f"The connection to the gateway broke during {what} ({error}); whether it was done is unknown"
                     ) from error
 
+    def own_turn(self) -> HostedTurn | None:
+        """Return the turn that runs, if it is one that the gateway knows: one of this runtime."""
+        turn = current_turn()
+        return turn if isinstance(turn, HostedTurn) and turn.owner is self else None
+
     def limit(self, timeout: float, token: CancellationToken | None) -> CallLimit:
         """Return the limit of a call. That of the turn around it is the gateway's business, if it has the turn."""
-        turn = current_turn()
-        if isinstance(turn, HostedTurn):
+        turn = self.own_turn()
+        if turn is not None:
             return CallLimit(seconds=timeout, token=None if token is turn.token else token)
-        return limit_of(timeout, token, turn, time.monotonic())
+        return limit_of(timeout, token, current_turn(), time.monotonic())
 
     async def channel(self, timeout: float) -> Channel:
         """Return the connection for a request: that of the turn that it belongs to, if that is one of this runtime.
@@ -115,8 +122,8 @@ class Requests:
             BrokerUnavailableError: there is none in time.
             WorkerLostError: the turn's connection has ended.
         """
-        turn = current_turn()
-        if not isinstance(turn, HostedTurn) or turn.channel is None:
+        turn = self.own_turn()
+        if turn is None or turn.channel is None:
             return await self._link.channel(timeout)
         if turn.channel.closed is not None:
             raise WorkerLostError("The connection that the handled message came by has ended")
@@ -128,13 +135,13 @@ class Requests:
     ) -> AsyncIterator[OutgoingRequest]:
         """Send a request for the body of the `with` statement. It is broken off when the limit's token is cancelled,
         and, unless it has its answer, at the end of the body."""
-        turn = current_turn()
+        turn = self.own_turn()
         request = await self.begin(channel, op, header, payload)
         unlink = link_tokens(request, limit)
         try:
             yield request
         except (asyncio.CancelledError, DeadlineExceededError):
-            if isinstance(turn, HostedTurn):
+            if turn is not None:
                 turn.learn()
             raise
         finally:
@@ -143,11 +150,14 @@ class Requests:
 
     async def begin(self, channel: Channel, op: str, header: Header, payload: bytes) -> OutgoingRequest:
         """Send a request as part of the turn that runs."""
-        turn = current_turn()
-        if isinstance(turn, HostedTurn):
+        turn = self.own_turn()
+        if turn is not None:
             header = {**header, "turn": turn.number}
             if turn.token._noticed:
                 header["noticed"] = True
+        elif (other := current_turn()) is not None and other.chain:
+            # It may come back to an agent that waits for it.
+            header = {**header, "chain": other.chain}
         if self._tracer.enabled:
             header = {**header, "trace": self._tracer.inject()}
         return await channel.ask(op, header, payload)
@@ -175,6 +185,13 @@ def _broken_off(request: OutgoingRequest, token: CancellationToken, turn: TurnCo
         request.break_off(DeadlineExceededError("The deadline of the turn that made the call has passed"))
     else:
         request.break_off(asyncio.CancelledError("The token was cancelled"))
+
+
+def sent_seconds(limit: CallLimit, left: float) -> float | None:
+    """Return the timeout to tell the gateway: what its caller said, unless a part of that has passed."""
+    if left == math.inf:
+        return None
+    return limit.seconds if limit.seconds - left < _AT_ONCE_S else left
 
 
 def check_size(message: Encoded, limit: int, what: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
@@ -242,12 +243,13 @@ class HttpAgentRuntime(ServingHost):
         self._check_connected()
         if self._options.strict_ids:
             check_strict_agent_id(recipient)
+        stream_id = secrets.token_hex(12) if resumable else None
 
         async def prepare() -> tuple[str, Header, bytes]:
             if cancellation_token is not None and cancellation_token.is_cancelled:
                 raise asyncio.CancelledError("The token was cancelled before the message was sent")
             header, payload = await self._outgoing.enveloped(message, recipient, sender, cancellation_token, message_id)
-            return "stream", {**header, "resumable": resumable}, payload
+            return "stream", {**header, "stream": stream_id}, payload
 
         asked = StreamRequest(
             self._requests,
@@ -257,7 +259,7 @@ class HttpAgentRuntime(ServingHost):
             reconnect_timeout=self._options.delivery_timeout,
         )
         decode = partial(self._outgoing.answered, recipient=recipient, sender=sender)
-        return HttpMessageStream(asked, decode, resumable=resumable)
+        return HttpMessageStream(asked, decode, id=stream_id)
 
     def resume_stream(self, stream_id: str, *, after: int = 0, timeout: float | None = None) -> MessageStream:
         """Read a resumable stream, which any process may have opened, from the chunk that follows number `after`; see
@@ -282,7 +284,7 @@ class HttpAgentRuntime(ServingHost):
             token=None,
             reconnect_timeout=self._options.delivery_timeout,
         )
-        return HttpMessageStream(asked, self._outgoing.decoded, resumable=True, after=after, id=stream_id)
+        return HttpMessageStream(asked, self._outgoing.decoded, after=after, id=stream_id)
 
     async def publish_message(
         self,

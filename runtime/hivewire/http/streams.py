@@ -11,10 +11,8 @@ from typing import Any
 from hivewire.exceptions import BrokerUnavailableError, DeadlineExceededError, RuntimeStateError, WorkerLostError
 from hivewire.http.channel import ITEM_WINDOW, Answer, ChannelClosedError, OutgoingRequest
 from hivewire.http.frames import Header
-from hivewire.http.hosted_turn import HostedTurn
-from hivewire.http.requests import Requests, link_tokens
+from hivewire.http.requests import Requests, link_tokens, sent_seconds
 from hivewire.model.cancellation import CancellationToken
-from hivewire.model.contexts import current_turn
 from hivewire.model.streams import MessageStream
 
 __all__ = ["HttpMessageStream", "StreamRequest"]
@@ -51,6 +49,18 @@ class StreamRequest:
     def is_stopping(self) -> bool:
         return self._requests.stopping
 
+    @property
+    def is_of_a_turn(self) -> bool:
+        """Whether it is read by a turn, which ends with its connection."""
+        return self._requests.own_turn() is not None
+
+    def told(self, error: BaseException) -> BaseException:
+        """Note that the reader learns of an error, and return it."""
+        turn = self._requests.own_turn()
+        if turn is not None:
+            turn.learn()
+        return error
+
     async def open(self) -> OutgoingRequest:
         """Send it.
 
@@ -67,11 +77,11 @@ class StreamRequest:
             if left <= 0:
                 limit.pass_by()
                 raise DeadlineExceededError(f"The stream was not asked for: nothing is left of {limit}")
-            timed = {**header, "credit": ITEM_WINDOW, "timeout": None if left == math.inf else left}
+            timed = {**header, "credit": ITEM_WINDOW, "timeout": sent_seconds(limit, left)}
             try:
                 request = await self._requests.begin(channel, op, timed, payload)
             except ChannelClosedError:
-                if isinstance(current_turn(), HostedTurn):
+                if self._requests.own_turn() is not None:
                     raise
                 continue
             self._unlink = link_tokens(request, limit)
@@ -100,13 +110,11 @@ class HttpMessageStream(MessageStream):
         asked: StreamRequest,
         decode: Callable[[Answer], Any],
         *,
-        resumable: bool = False,
         after: int = 0,
         id: str | None = None,
     ) -> None:
         self._asked = asked
         self._decode = decode
-        self._resumable = resumable
         self._position = after
         self._request: OutgoingRequest | None = None
         self._error: BaseException | None = None
@@ -128,9 +136,6 @@ class HttpMessageStream(MessageStream):
         self._started = True
         try:
             self._request = await self._asked.open()
-            if self._resumable:
-                first = await self._request.next_item()
-                self._id = self._id if first is None else first.header.get("stream")
         except Exception as error:
             self._error = error
         except BaseException:
@@ -160,7 +165,7 @@ class HttpMessageStream(MessageStream):
             if self._closed:
                 raise StopAsyncIteration
             if self._error is not None:
-                raise _told(self._error)
+                raise self._asked.told(self._error)
             request = self._request
             assert request is not None
             item = await request.next_item()
@@ -169,10 +174,8 @@ class HttpMessageStream(MessageStream):
             error = request.answer.result().error if request.answer.done() else None
             if isinstance(error, DeadlineExceededError | asyncio.CancelledError):
                 # Nobody waits any more for what has come.
-                raise _told(error)
+                raise self._asked.told(error)
             if item is not None:
-                if "stream" in item.header:
-                    continue
                 self._position += 1
                 return self._decode(item)
             if error is None:
@@ -186,7 +189,7 @@ class HttpMessageStream(MessageStream):
         """Read on after the connection broke, if the stream is kept."""
         if self._asked.is_stopping:
             raise RuntimeStateError("The runtime stopped while the stream was read") from lost
-        if self._id is None or isinstance(current_turn(), HostedTurn):
+        if self._id is None or self._asked.is_of_a_turn:
             raise WorkerLostError(
                 f"The connection to the gateway broke while a stream was read: {lost.reason}"
             ) from lost
@@ -199,10 +202,3 @@ class HttpMessageStream(MessageStream):
         self._asked.end()
         if self._request is not None and not self._request.answer.done():
             self._request.break_off(asyncio.CancelledError("The stream is closed"))
-
-
-def _told(error: BaseException) -> BaseException:
-    turn = current_turn()
-    if isinstance(turn, HostedTurn):
-        turn.learn()
-    return error

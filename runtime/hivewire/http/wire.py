@@ -25,10 +25,12 @@ __all__ = [
     "encoded_of",
     "head_of",
     "optional_agent_of",
+    "optional_text_of",
     "rule_of",
     "schedule_of",
     "schedule_value",
     "seconds_of",
+    "subscriber_of",
     "subscription_of",
     "subscription_value",
     "target_of",
@@ -87,6 +89,11 @@ def subscription_value(subscription: Subscription) -> Header:
             "TypePrefixSubscription or DefaultSubscription"
         )
     return {"kind": kind, "value": value, "agent": subscription.agent_type, "id": subscription.id}
+
+
+def subscriber_of(subscription: Subscription) -> str:
+    """Return the agent type that a subscription is for; see `subscription_value`."""
+    return str(subscription_value(subscription)["agent"])
 
 
 def subscription_of(value: object) -> TypeSubscription | TypePrefixSubscription:
@@ -159,6 +166,10 @@ def text_of(header: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{name!r} is to be a text, and not {value!r:.80}")
     return value
+
+
+def optional_text_of(header: Mapping[str, Any], name: str) -> str | None:
+    return None if header.get(name) is None else text_of(header, name)
 
 
 def seconds_of(header: Mapping[str, Any], name: str) -> float | None:

@@ -55,11 +55,11 @@ class KeptStreams:
         self._tasks = tasks
         self._store_timeout = store_timeout
 
-    def open(self, prepare: Prepare, decode: Decode) -> KeptMessageStream:
+    def open(self, prepare: Prepare, decode: Decode, *, stream_id: str | None = None) -> KeptMessageStream:
         """Return a new stream. `prepare` gets its id and returns the call that starts its handler, and takes
         what to do once that has happened."""
         # Whoever knows it may read and cancel the stream, so it must not be one that can be guessed.
-        stream_id = secrets.token_hex(16)
+        stream_id = stream_id or secrets.token_hex(16)
         follower = StreamFollower(self._broker, self._subjects, self._tasks, stream_id, after=0)
         start = partial(self._start, stream_id, follower, prepare)
         return self._stream(stream_id, follower, 0, start, decode)

@@ -121,6 +121,7 @@ class Outgoing:
         message_id: str | None,
         timeout: float | None,
         streams: KeptStreams,
+        stream_id: str | None = None,
     ) -> KeptMessageStream:
         """Do the same, and have the broker keep what the handler yields."""
 
@@ -137,7 +138,7 @@ class Outgoing:
 
             return call
 
-        return streams.open(prepare, partial(self._answer, recipient, sender))
+        return streams.open(prepare, partial(self._answer, recipient, sender), stream_id=stream_id)
 
     async def operate(self, operation: CallOperation, agent: AgentId, argument: Any = None) -> Any:
         """Ask an agent's process for something about the agent."""

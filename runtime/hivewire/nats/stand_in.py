@@ -9,8 +9,9 @@ here: messages, answers, states and errors stay the bytes that they came as.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,12 +23,14 @@ from hivewire.agents.concurrency import Concurrency
 from hivewire.agents.retries import RetryPolicy
 from hivewire.agents.stateless import stateless_worker
 from hivewire.exceptions import SubscriptionNotFoundError
-from hivewire.model.contexts import AgentInstantiationContext, MessageContext, current_turn
+from hivewire.model.call_limit import check_timeout
+from hivewire.model.contexts import AgentInstantiationContext, MessageContext, TurnContext, current_turn, enter_turn
 from hivewire.model.ids import AgentId, AgentType
 from hivewire.model.relaying import leave_events_to_programs
 from hivewire.model.runtime import Agent
 from hivewire.model.serializer_registry import Encoded
 from hivewire.model.state_values import StateText
+from hivewire.model.streams import MessageStream
 from hivewire.model.subscriptions import Subscription
 from hivewire.nats.declarations import filter_of, subscriber_of
 from hivewire.nats.envelope import CallOperation
@@ -39,6 +42,7 @@ from hivewire.telemetry import MessageTracer
 __all__ = ["AgentTraits", "RemoteRetries", "StandInRuntime", "Worker", "mark_final"]
 
 _FINAL = "__hivewire_final__"
+_STREAM_ID = re.compile(r"[A-Za-z0-9-]{16,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +232,38 @@ class StandInRuntime(RelayRuntime):
         """Tell whether nothing runs here, and no event waits that is this process's to handle."""
         return await self._is_idle()
 
+    def open_stream(
+        self,
+        message: Encoded,
+        recipient: AgentId,
+        *,
+        sender: AgentId | None,
+        message_id: str | None,
+        timeout: float | None,
+        stream_id: str | None,
+    ) -> MessageStream:
+        """Stream what an agent's handler yields, as `stream_message` does; with an id, which is a new one, resumably.
+
+        Raises:
+            ValueError: the id is not 16 to 64 letters, digits and hyphens.
+        """
+        check_timeout(timeout)
+        self._check_connected()
+        if stream_id is None:
+            return self.stream_message(message, recipient, sender=sender, message_id=message_id, timeout=timeout)
+        if not _STREAM_ID.fullmatch(stream_id):
+            raise ValueError(f"{stream_id!r:.80} can't be the id of a stream")
+        return self._outgoing.stream_kept(
+            message,
+            recipient,
+            sender=sender,
+            cancellation_token=None,
+            message_id=message_id,
+            timeout=timeout,
+            streams=self._kept_streams,
+            stream_id=stream_id,
+        )
+
     async def cancel_stream(self, stream_id: str) -> None:
         """Cancel the handler of a resumable stream.
 
@@ -250,7 +286,12 @@ class StandInRuntime(RelayRuntime):
 
     @contextmanager
     def on_behalf(
-        self, trace: Mapping[str, str], *, published: int | None = None, noticed: bool = False
+        self,
+        trace: Mapping[str, str],
+        *,
+        published: int | None = None,
+        noticed: bool = False,
+        chain: tuple[str, ...] = (),
     ) -> Iterator[None]:
         """Do, in the body of the `with` statement, what the worker's program does.
 
@@ -258,6 +299,7 @@ class StandInRuntime(RelayRuntime):
             trace: The headers that go with what is sent.
             published: How much the turn has published before, if it is done within one.
             noticed: Whether its handler can know that its message was cancelled.
+            chain: The turns that caused it, if it is done within one that this runtime does not have.
         """
         turn = current_turn()
         if turn is not None:
@@ -265,9 +307,11 @@ class StandInRuntime(RelayRuntime):
                 turn.published = published
             if noticed:
                 turn.token._noticed = True
+        outer = enter_turn(TurnContext("", chain, ended=True)) if turn is None and chain else nullcontext()
         passed = _trace.set(trace)
         try:
-            yield
+            with outer:
+                yield
         finally:
             _trace.reset(passed)
 

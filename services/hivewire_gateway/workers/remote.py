@@ -93,6 +93,8 @@ class RemoteAgents:
             header["sender"] = wire.agent_value(turn.sender)
         if turn.topic is not None:
             header["topic"] = wire.topic_value(turn.topic)
+        if turn.within is not None and turn.within.chain:
+            header["chain"] = turn.within.chain
         if turn.trace:
             header["trace"] = dict(turn.trace)
         self._running[number] = copy_context()
@@ -155,7 +157,7 @@ class _Handling:
         first = None
         try:
             first = await self.next()
-            if first is None and not self._request.answer.result().header.get("streamed"):
+            if first is None and "streamed" not in self._request.answer.result().header:
                 return self._outcome()
         finally:
             if first is None:

@@ -13,7 +13,6 @@ from typing import Any, Final
 from hivewire import (
     AccessDeniedError,
     AgentId,
-    HivewireError,
     MessageStream,
     RuntimeStateError,
     ScheduleRule,
@@ -128,10 +127,6 @@ class WorkerSession:
             return await operation(self._runtime, request)
         except Problem as problem:
             raise AccessDeniedError(problem.detail) from None
-        except (HivewireError, asyncio.CancelledError, ChannelClosedError):
-            raise
-        except (KeyError, TypeError, AttributeError) as error:
-            raise SerializationError(f"The request {request.op!r} can't be read: {error!r}") from error
 
     # The worker's life
 
@@ -171,24 +166,24 @@ class WorkerSession:
         agent_type = wire.text_of(header, "agent_type")
         self._principal.check_serve(agent_type)
         subscriptions = self._subscriptions_of(header, own=agent_type)
-        traits = header.get("traits")
-        await runtime.host(agent_type, self._agents, None if traits is None else read_traits(traits), subscriptions)
+        traits = None if header.get("traits") is None else read_traits(header["traits"])
+        await runtime.host(agent_type, self._agents, traits, subscriptions)
         return {}, b""
 
     async def _register_instance(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
         header = request.header
-        agent = wire.agent_of(header["agent"])
+        agent = wire.agent_of(header.get("agent"))
         self._principal.check_serve(agent.type)
         subscriptions = self._subscriptions_of(header, own=agent.type)
-        await runtime.host_instance(agent, self._agents, read_traits(header["traits"]), subscriptions)
+        await runtime.host_instance(agent, self._agents, read_traits(header.get("traits")), subscriptions)
         return {}, b""
 
     async def _subscribe(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
-        await runtime.add_subscription(self._checked_subscription(request.header["subscription"]))
+        await runtime.add_subscription(self._checked_subscription(request.header.get("subscription")))
         return {}, b""
 
     async def _unsubscribe(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
-        await runtime.withdraw(self._checked_subscription(request.header["subscription"]))
+        await runtime.withdraw(self._checked_subscription(request.header.get("subscription")))
         return {}, b""
 
     def _subscriptions_of(self, header: dict[str, Any], *, own: str) -> list[TypeSubscription | TypePrefixSubscription]:
@@ -205,10 +200,10 @@ class WorkerSession:
         return subscription
 
     async def _locate(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
-        return {"here": runtime.is_here(wire.agent_of(request.header["agent"]))}, b""
+        return {"here": runtime.is_here(wire.agent_of(request.header.get("agent")))}, b""
 
     async def _activate(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
-        await runtime.activate(wire.agent_of(request.header["agent"]))
+        await runtime.activate(wire.agent_of(request.header.get("agent")))
         return {}, b""
 
     # What it sends
@@ -216,12 +211,12 @@ class WorkerSession:
     async def _send(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
         header = request.header
         recipient = self._recipient_of(header)
-        with _on_behalf(runtime, header):
+        with _on_behalf(runtime, header, _chain_of(header.get("chain"))):
             answer = await runtime.send_message(
                 wire.encoded_of(header, request.payload),
                 recipient,
                 sender=wire.optional_agent_of(header.get("sender")),
-                message_id=header.get("message"),
+                message_id=wire.optional_text_of(header, "message"),
                 timeout=wire.seconds_of(header, "timeout"),
             )
         if isinstance(answer, list):
@@ -233,14 +228,14 @@ class WorkerSession:
     async def _stream(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
         header = request.header
         recipient = self._recipient_of(header)
-        with _on_behalf(runtime, header):
-            stream = runtime.stream_message(
+        with _on_behalf(runtime, header, _chain_of(header.get("chain"))):
+            stream = runtime.open_stream(
                 wire.encoded_of(header, request.payload),
                 recipient,
                 sender=wire.optional_agent_of(header.get("sender")),
-                message_id=header.get("message"),
+                message_id=wire.optional_text_of(header, "message"),
                 timeout=wire.seconds_of(header, "timeout"),
-                resumable=bool(header.get("resumable")),
+                stream_id=wire.optional_text_of(header, "stream"),
             )
             return await _streamed(request, stream)
 
@@ -248,7 +243,9 @@ class WorkerSession:
         header = request.header
         with _on_behalf(runtime, header):
             stream = runtime.resume_stream(
-                wire.text_of(header, "stream"), after=header["after"], timeout=wire.seconds_of(header, "timeout")
+                wire.text_of(header, "stream"),
+                after=int(wire.seconds_of(header, "after") or 0),
+                timeout=wire.seconds_of(header, "timeout"),
             )
             return await _streamed(request, stream)
 
@@ -258,7 +255,7 @@ class WorkerSession:
 
     async def _publish(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
         header = request.header
-        topic = wire.topic_of(header["topic"])
+        topic = wire.topic_of(header.get("topic"))
         self._principal.check_publish(topic)
         with _on_behalf(runtime, header):
             await runtime.publish_message(
@@ -273,7 +270,7 @@ class WorkerSession:
         header = request.header
         target = wire.target_of(header)
         self._check_target(target)
-        rule: ScheduleRule = wire.rule_of(header["rule"])
+        rule: ScheduleRule = wire.rule_of(header.get("rule"))
         with _on_behalf(runtime, header):
             handle = await runtime.schedule_message(
                 wire.encoded_of(header, request.payload),
@@ -283,7 +280,7 @@ class WorkerSession:
                 every=rule.every,
                 cron=rule.cron,
                 time_zone=rule.time_zone,
-                id=header.get("schedule"),
+                id=wire.optional_text_of(header, "schedule"),
                 sender=wire.optional_agent_of(header.get("sender")),
             )
         return wire.schedule_value(handle.schedule), b""
@@ -310,14 +307,14 @@ class WorkerSession:
 
     async def _operate(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
         header = request.header
-        operation = header["operation"]
+        operation = header.get("operation")
         if operation not in ("metadata", "save_state", "load_state"):
             raise SerializationError(f"There is no operation {operation!r:.80}")
-        with _on_behalf(runtime, header):
+        with _on_behalf(runtime, header, _chain_of(header.get("chain"))):
             return _value(await runtime.operate(operation, self._recipient_of(header), request.payload))
 
     def _recipient_of(self, header: dict[str, Any]) -> AgentId:
-        recipient: AgentId = wire.agent_of(header["to"])
+        recipient: AgentId = wire.agent_of(header.get("to"))
         self._principal.check_send(recipient)
         return recipient
 
@@ -330,20 +327,25 @@ class WorkerSession:
 
 async def _streamed(request: IncomingRequest, stream: MessageStream) -> Answer:
     async with stream:
-        if stream.id is not None:
-            await request.give({"stream": stream.id}, b"")
         async for chunk in stream:
             await request.give(*_value(chunk))
     return {}, b""
 
 
-def _on_behalf(runtime: StandInRuntime, header: dict[str, Any]) -> AbstractContextManager[None]:
+def _on_behalf(
+    runtime: StandInRuntime, header: dict[str, Any], chain: tuple[str, ...] = ()
+) -> AbstractContextManager[None]:
     published = header.get("published")
     return runtime.on_behalf(
         wire.trace_of(header),
         published=published if isinstance(published, int) else None,
         noticed=bool(header.get("noticed")),
+        chain=chain,
     )
+
+
+def _chain_of(value: object) -> tuple[str, ...]:
+    return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()
 
 
 def _value(value: Encoded | None) -> Answer:

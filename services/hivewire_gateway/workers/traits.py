@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from hivewire.relay import AgentTraits, RemoteRetries, wire
@@ -10,12 +9,14 @@ from hivewire.relay import AgentTraits, RemoteRetries, wire
 __all__ = ["read_traits"]
 
 
-def read_traits(header: Mapping[str, Any]) -> AgentTraits:
+def read_traits(header: object) -> AgentTraits:
     """Read the traits of a class.
 
     Raises:
-        ValueError: a number is none, or out of its range.
+        ValueError: they are none, or a number is none, or out of its range.
     """
+    if not isinstance(header, dict):
+        raise ValueError(f"not the traits of a class: {header!r:.80}")
     concurrency = header.get("concurrency")
     shards = header.get("shards")
     if shards is not None and not isinstance(shards, int):
