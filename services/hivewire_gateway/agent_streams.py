@@ -65,8 +65,9 @@ class AgentStreams:
 
     async def delete_stream(self, request: Request) -> Response:
         """Cancel the handler of a resumable stream. What it has yielded can still be read."""
+        stream_id = _stream_id(request)
         try:
-            async with self._relay.resume_stream(_stream_id(request)) as stream:
+            async with self._relay.resume_stream(stream_id) as stream:
                 await stream.cancel()
         except Exception as error:
             raise problem_of(error) from error

@@ -8,9 +8,11 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 from starlette.websockets import WebSocket
 
 from hivewire_gateway.calls import Calls
+from hivewire_gateway.documents import Documents
 from hivewire_gateway.gateway import Gateway
 from hivewire_gateway.hooks.hooks import Hooks
 from hivewire_gateway.ingestion import Ingestion
@@ -28,14 +30,15 @@ def create_app(gateway: Gateway) -> Starlette:
         ConfigurationError: a gateway can't be protected with these settings.
     """
     handlers: dict[Any, Any] = {Problem: _problem, HTTPException: _http_error}
+    routes: list[BaseRoute] = [
+        *Ingestion(gateway).routes(),
+        *Hooks(gateway).routes(),
+        *Calls(gateway).routes(),
+        *TopicEvents(gateway).routes(),
+        *Workers(gateway).routes(),
+    ]
     app = Starlette(
-        routes=[
-            *Ingestion(gateway).routes(),
-            *Hooks(gateway).routes(),
-            *Calls(gateway).routes(),
-            *TopicEvents(gateway).routes(),
-            *Workers(gateway).routes(),
-        ],
+        routes=[*routes, *Documents(gateway, routes).routes()],
         middleware=security_middleware(gateway.settings),
         exception_handlers=handlers,
     )

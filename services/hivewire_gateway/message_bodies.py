@@ -53,7 +53,12 @@ def message_of(headers: Mapping[str, str], body: bytes) -> Encoded:
 
 def type_header(message: Encoded) -> dict[str, str]:
     """Return the header that names a message's type, percent-encoded where a header can't hold it."""
-    return {MESSAGE_TYPE_HEADER: quote(message.type_name, safe="!#$&'()*+,/:;=?@[]^`{|}~<>")}
+    return {MESSAGE_TYPE_HEADER: quoted_type(message.type_name)}
+
+
+def quoted_type(type_name: str) -> str:
+    """Write the name of a message type as headers hold it."""
+    return quote(type_name, safe="!#$&'()*+,/:;=?@[]^`{|}~<>")
 
 
 def message_as_json(message: Encoded | None) -> str:

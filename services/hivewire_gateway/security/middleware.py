@@ -15,7 +15,14 @@ from hivewire_gateway.security.origins import is_loopback
 from hivewire_gateway.settings import Settings
 
 _METHODS = ("GET", "POST", "DELETE", "OPTIONS")
-_EXPOSED = ("Hivewire-Message-Type", "Hivewire-Stream-Id", "Retry-After", "WWW-Authenticate", "X-Duplicate")
+_EXPOSED = (
+    "Content-Location",
+    "Hivewire-Message-Type",
+    "Hivewire-Stream-Id",
+    "Retry-After",
+    "WWW-Authenticate",
+    "X-Duplicate",
+)
 
 
 def security_middleware(settings: Settings) -> list[Middleware]:

@@ -36,6 +36,11 @@ def is_public(scope: Scope) -> bool:
     """Tell whether a request needs no bearer token.
 
     Webhooks of others are signed instead; `OPTIONS` shows nothing, and those who ask by it have no token to show
-    (CloudEvents, HTTP 1.1 Web Hooks, 4: the handshake is not authorized; Fetch: nor are preflight requests).
+    (CloudEvents, HTTP 1.1 Web Hooks, 4: the handshake is not authorized; Fetch: nor are preflight requests). The docs
+    page is the same for everybody, and gets what it shows with a token.
     """
-    return bool(scope["type"] == "http" and (scope["method"] == "OPTIONS" or scope["path"].startswith(PUBLIC_PREFIX)))
+    if scope["type"] != "http":
+        return False
+    path: str = scope["path"]
+    is_page = path == "/docs" or path.startswith("/docs/")
+    return scope["method"] == "OPTIONS" or path.startswith(PUBLIC_PREFIX) or is_page
