@@ -21,6 +21,7 @@ from hivewire import (
     StateConflictError,
     message_handler,
 )
+from hivewire.nats.embedded import EmbeddedServer
 
 
 @dataclass
@@ -275,3 +276,19 @@ async def test_other_methods_are_not_allowed(http: httpx.AsyncClient) -> None:
     answer = await http.get("/v1/agents/shop/k")
     assert answer.status_code == 405
     assert json.loads(answer.content)["status"] == 405
+
+
+async def test_without_a_broker_a_message_is_certainly_not_handled(new_gateway: NewGateway) -> None:
+    async with EmbeddedServer() as server:
+        gateway = await new_gateway(server.url)
+        server.kill()
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=DEADLINE_S) as http:
+            await until(lambda: not gateway.ready)
+            headers = {"Hivewire-Timeout": "0.3"}
+            answer = await http.post("/v1/agents/shop/k", json="x", headers=headers)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+            assert "was not handled" in answer.json()["detail"]
+            assert server.url not in answer.text
+            read = await http.get("/v1/topics/a/events")
+            assert read.status_code == 503
+        await server.restart()
