@@ -16,16 +16,20 @@ from hivewire.model.relaying import is_relaying
 from hivewire.model.remote_errors import decode_error, encode_error, raised_by
 from hivewire.model.serializer_registry import Encoded
 from hivewire.model.state_values import StateText
+from hivewire.model.type_messages import HandledMessage, MessageForm, TypeMessages
 from hivewire.nats.broker import Stored, UnansweredError
+from hivewire.nats.event_tap import EventTap, PassedEvent, StreamPlace
 from hivewire.nats.relay import AgentTypeInfo, FailedAnswer, PreparedEvent, RelayRuntime
 from hivewire.nats.stand_in import AgentTraits, RemoteRetries, StandInRuntime, mark_final
+from hivewire.nats.topic_filters import TopicFilter
 from hivewire.nats.turn import SessionLapsedError, Turn
 
-from hivewire.model.type_messages import HandledMessage, MessageForm, TypeMessages
-from hivewire.nats.event_tap import EventTap, PassedEvent, StreamPlace
-from hivewire.nats.topic_filters import TopicFilter
-
 __all__ = [
+    "HEADER_BYTES",
+    "ITEM_WINDOW",
+    "PING_INTERVAL_S",
+    "PING_TIMEOUT_S",
+    "SUBPROTOCOL",
     "AgentTraits",
     "AgentTypeInfo",
     "Answer",
@@ -34,20 +38,15 @@ __all__ = [
     "Encoded",
     "EventTap",
     "FailedAnswer",
-    "HEADER_BYTES",
     "HandledMessage",
-    "ITEM_WINDOW",
     "IncomingRequest",
     "MessageForm",
     "OutgoingRequest",
-    "PING_INTERVAL_S",
-    "PING_TIMEOUT_S",
     "PassedEvent",
     "PreparedEvent",
     "Readiness",
     "RelayRuntime",
     "RemoteRetries",
-    "SUBPROTOCOL",
     "SessionLapsedError",
     "StandInRuntime",
     "StateText",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from hivewire.exceptions import BrokerUnavailableError, UndeliverableException
+from hivewire.model.readiness import Readiness
 from hivewire.model.serializer_registry import Encoded, HandledTypes, SerializerRegistry
 from hivewire.model.topics import TopicId
 from hivewire.model.type_messages import TypeMessages
@@ -22,7 +23,6 @@ from hivewire.nats.event_stream import why_refused
 from hivewire.nats.event_tap import EventTap, PassedEvent
 from hivewire.nats.header_text import quoted
 from hivewire.nats.message_records import MessageRecords
-from hivewire.model.readiness import Readiness
 from hivewire.nats.registry import TypeKind
 from hivewire.nats.runtime import NatsAgentRuntime
 from hivewire.nats.topic_filters import TopicFilter
