@@ -6,10 +6,14 @@ import asyncio
 import gzip
 import json
 import resource
+import select
+import socket
+import time
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -80,11 +84,20 @@ async def test_a_gibibyte_is_neither_read_nor_held(gateway: GatewayServer, chunk
 
 
 async def test_a_client_that_only_reads_at_the_end_gets_its_answer(gateway: GatewayServer) -> None:
-    async with raw_client(gateway) as raw:
-        body = b"x" * 1_400_000
-        await raw.send(f"{HEAD}Content-Length: {len(body)}\r\n\r\n")
-        await raw.send(body)
-        assert (await raw.answer()).status == 413
+    part = b"x" * 100_000
+
+    def send_all_then_read() -> bytes:
+        address = urlsplit(gateway.url)
+        with socket.create_connection((address.hostname, address.port), timeout=DEADLINE_S) as connection:
+            connection.sendall(f"{HEAD}Content-Length: {10 * len(part) + 500_000}\r\n\r\n".encode())
+            # The answer is there, and the client goes on as if it were not.
+            select.select([connection], [], [], DEADLINE_S)
+            for _ in range(9):
+                connection.sendall(part)
+                time.sleep(0.01)  # so that a reset would be seen by the next one
+            return connection.recv(65536)
+
+    assert (await asyncio.to_thread(send_all_then_read)).startswith(b"HTTP/1.1 413 ")
 
 
 async def test_the_next_request_is_not_taken_for_the_rest_of_a_body(gateway: GatewayServer) -> None:
@@ -379,6 +392,8 @@ async def test_a_client_that_reads_nothing_is_cut_off(
         raw.reader._transport.pause_reading()  # type: ignore[attr-defined]
         await raw.send("".join(MESSAGE.format(key=number) for number in range(12)))
         async with asyncio.timeout(DEADLINE_S):
+            while not server_connections(server):
+                await asyncio.sleep(0.01)
             while server_connections(server):
                 await asyncio.sleep(0.05)
 
