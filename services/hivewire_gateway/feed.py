@@ -156,6 +156,9 @@ class Feed:
             if client.restarts != restarts:
                 return
             client.after = max(client.after, min(past.last, target))
+            if past.last < following:
+                # The reader's server does not have yet what its leader has.
+                await asyncio.sleep(_PAUSE_S)
 
     def _add(self, client: FeedClient) -> None:
         self._clients.add(client)

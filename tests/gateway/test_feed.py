@@ -17,6 +17,7 @@ from hivewire import ClosureAgent, ClosureContext, NatsAgentRuntime, TopicId
 from hivewire.nats.embedded import EmbeddedServer
 from hivewire.nats.subjects import Subjects
 from hivewire_gateway import GatewayServer
+from hivewire_gateway.out_settings import EventStreamSettings
 
 
 @pytest.fixture
@@ -152,6 +153,40 @@ async def test_catching_up_while_events_come_leaves_nothing_out(
             assert sorted(await reader) == list(range(total))
 
 
+async def test_clients_that_come_and_go_with_other_topics_cost_the_others_nothing(
+    gateway: GatewayServer, publisher: NatsAgentRuntime
+) -> None:
+    total, changes = 1_000, 0
+
+    async def publish() -> None:
+        for number in range(total):
+            await publisher.publish_message(number, TopicId("n", "s"))
+            if number % 5 == 0:
+                await publisher.publish_message(number, TopicId(f"t{number % 7}", "s"))
+
+    async def come_and_go(http: httpx.AsyncClient, worker: int) -> None:
+        nonlocal changes
+        for number in range(1_000_000):
+            async with reading(http, f"t{(worker + number) % 7}/events") as events:
+                first, second = await texts(events, 2)
+                assert second - first == 35
+            changes += 1
+
+    async with (
+        httpx.AsyncClient(base_url=gateway.url, timeout=DEADLINE_S) as http,
+        reading(http, "n/events") as events,
+    ):
+        others = [asyncio.create_task(come_and_go(http, worker)) for worker in range(3)]
+        publishing = asyncio.create_task(publish())
+        assert await texts(events, total) == list(range(total))
+        await publishing
+        for other in others:
+            other.cancel()
+        ended = await asyncio.gather(*others, return_exceptions=True)
+    assert all(isinstance(each, asyncio.CancelledError) for each in ended), ended
+    assert changes > 10
+
+
 async def test_a_client_that_got_nothing_yet_comes_back_to_where_it_began(
     http: httpx.AsyncClient, publisher: NatsAgentRuntime
 ) -> None:
@@ -204,6 +239,37 @@ async def test_one_reader_serves_all_clients_and_none_is_left(
             await each.__aexit__(None, None, None)
     await count_is(before)
     await client.close()
+
+
+async def test_many_that_come_back_at_once_are_served_a_few_at_a_time(
+    gateway: GatewayServer, publisher: NatsAgentRuntime, nats_url: str, namespace: str
+) -> None:
+    client = await nats.connect(nats_url)
+    stream = Subjects(namespace).events_stream
+    before = (await client.jetstream().stream_info(stream)).state.consumer_count
+    total, most, served = 250, 0, asyncio.Event()
+    for number in range(total):
+        await publisher.publish_message(number, TopicId("n", "s"))
+
+    async def watch() -> None:
+        nonlocal most
+        # Not cancelled: requests of this client may swallow that.
+        while not served.is_set():
+            most = max(most, (await client.jetstream().stream_info(stream)).state.consumer_count - before)
+
+    async def read(http: httpx.AsyncClient) -> None:
+        async with reading(http, "n/events?from=start") as events:
+            assert await texts(events, total) == list(range(total))
+
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=DEADLINE_S, limits=limits) as http:
+        watching = asyncio.create_task(watch())
+        await asyncio.gather(*(read(http) for _ in range(60)))
+    served.set()
+    await watching
+    await client.close()
+    # The tap, those that read the past, and a few whose deletion is under way.
+    assert 2 <= most <= 1 + 2 * EventStreamSettings().catch_ups_at_once
 
 
 async def test_another_stream_is_read_from_its_begin_and_clients_are_told(
