@@ -37,26 +37,28 @@ class MeasuringMiddleware:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun = perf_counter()
-        code = 500
-        gauge = self._metrics.requests_in_flight
-        gauge.inc()
+        code, is_stream = 500, False
+        metrics = self._metrics
+        metrics.requests_in_flight += 1
 
         async def noting_send(message: Message) -> None:
-            nonlocal code, gauge
+            nonlocal code, is_stream
             if message["type"] == "http.response.start":
                 code = message["status"]
                 if _is_event_stream(message):
-                    gauge.dec()
-                    gauge = self._metrics.streams_open
-                    gauge.inc()
+                    is_stream = True
+                    metrics.requests_in_flight -= 1
+                    metrics.streams_open += 1
             await send(message)
 
         try:
             await self._app(scope, receive, noting_send)
         finally:
-            gauge.dec()
-            is_stream = gauge is self._metrics.streams_open
-            self._metrics.answered(
+            if is_stream:
+                metrics.streams_open -= 1
+            else:
+                metrics.requests_in_flight -= 1
+            metrics.answered(
                 route=route_template(scope, self._routes),
                 code=code,
                 mode="stream" if is_stream else mode_of(scope),
@@ -70,7 +72,7 @@ class MeasuringMiddleware:
             nonlocal code
             if message["type"] == "websocket.accept":
                 code = 101
-                self._metrics.websockets_open.inc()
+                self._metrics.websockets_open += 1
             elif message["type"] == "websocket.http.response.start":
                 code = message["status"]
             await send(message)
@@ -79,7 +81,7 @@ class MeasuringMiddleware:
             await self._app(scope, receive, noting_send)
         finally:
             if code == 101:
-                self._metrics.websockets_open.dec()
+                self._metrics.websockets_open -= 1
             self._metrics.answered(
                 route=route_template(scope, self._routes), code=code, mode="websocket", duration_s=None
             )

@@ -75,17 +75,16 @@ class Metrics:
             ["route"],
             registry=self.registry,
         )
-        self.requests_in_flight = Gauge(
-            "hivewire_gateway_requests_in_flight",
-            "Requests that are being answered, without streams.",
-            registry=self.registry,
+        # Plain numbers, as only the event loop changes them; they are read at a scrape.
+        self.requests_in_flight = 0
+        self.streams_open = 0
+        self.websockets_open = 0
+        self._gauge(
+            "requests_in_flight", "Requests that are being answered, without streams.", lambda: self.requests_in_flight
         )
-        self.streams_open = Gauge(
-            "hivewire_gateway_streams_open", "Answers that are streams of server-sent events.", registry=self.registry
-        )
-        self.websockets_open = Gauge(
-            "hivewire_gateway_websockets_open", "WebSockets of workers that are open.", registry=self.registry
-        )
+        self._gauge("streams_open", "Answers that are streams of server-sent events.", lambda: self.streams_open)
+        self._gauge("websockets_open", "WebSockets of workers that are open.", lambda: self.websockets_open)
+        self._answered: dict[tuple[str, int, str], Counter] = {}
         self._connected = Gauge(
             "hivewire_nats_connected", "1 while there is a connection to NATS.", registry=self.registry
         )
@@ -116,11 +115,18 @@ class Metrics:
 
     def answered(self, *, route: str, code: int, mode: str, duration_s: float | None) -> None:
         """Count a request; the duration of streams and WebSockets is None."""
-        self._requests.labels(route, str(code), mode).inc()
+        key = (route, code, mode)
+        counter = self._answered.get(key)
+        if counter is None:
+            counter = self._answered[key] = self._requests.labels(route, str(code), mode)
+        counter.inc()
         if code == 429:
             self._rate_limited.labels(route).inc()
         if duration_s is not None:
             self._durations.labels(route).observe(duration_s)
+
+    def _gauge(self, name: str, text: str, value: Callable[[], int]) -> None:
+        Gauge(f"hivewire_gateway_{name}", text, registry=self.registry).set_function(value)
 
     def page(self) -> Page:
         """Return all of it in the text format of Prometheus. May be called from any thread."""
