@@ -16,6 +16,17 @@ from websockets.exceptions import InvalidStatus
 
 from gateway.conftest import DEADLINE_S
 from gateway.raw_http import raw_client
+from hivewire import (
+    AccessDeniedError,
+    AgentId,
+    HttpAgentRuntime,
+    MessageContext,
+    RoutedAgent,
+    TopicId,
+    TypePrefixSubscription,
+    TypeSubscription,
+    message_handler,
+)
 from hivewire_gateway import ConfigurationError, GatewayServer, new_token, token_line
 
 EVENT = {"ce-specversion": "1.0", "ce-id": "1", "ce-type": "orders", "ce-source": "shop-1"}
@@ -206,6 +217,39 @@ async def test_a_websocket_needs_a_token_too(guarded: GatewayServer, tokens: dic
         async with connect(url, additional_headers={"Authorization": f"Bearer {tokens['shop']}"}):
             pass
     assert caught.value.response.status_code in (403, 404)  # there is nothing at this path
+
+
+class Till(RoutedAgent):
+    @message_handler
+    async def on_text(self, message: str, ctx: MessageContext) -> str:
+        return message.upper()
+
+
+async def test_a_worker_may_do_what_its_principal_may(
+    new_gateway: Callable[..., Any], security: dict[str, Any], tokens: dict[str, str]
+) -> None:
+    rules = {"serve": ["till"], "send": ["till/*"], "read": ["orders/*"], "publish": ["orders/shop-*"]}
+    server = await new_gateway(security={**security, "principals": {"shop": rules}})
+    async with httpx.AsyncClient(base_url=server.url, timeout=DEADLINE_S) as http:
+        assert (await http.get("/v1/workers")).status_code == 401
+    worker = HttpAgentRuntime(server.url, token=tokens["shop"])
+    try:
+        await Till.register(worker, "till", lambda: Till("sells"))
+        await worker.start()
+        assert await worker.send_message("tea", AgentId("till", "1")) == "TEA"
+        await worker.add_subscription(TypeSubscription("orders", "till"))
+        await worker.publish_message("tea", TopicId("orders", "shop-1"))
+        for refused in (
+            worker.add_subscription(TypePrefixSubscription("orders", "till")),
+            worker.add_subscription(TypeSubscription("secrets", "till")),
+            worker.send_message("tea", AgentId("greeter", "1")),
+            worker.publish_message("tea", TopicId("orders", "store-1")),
+            Till.register(worker, "greeter", lambda: Till("sells")),
+        ):
+            with pytest.raises(AccessDeniedError, match="'shop' may not"):
+                await refused
+    finally:
+        await worker.stop()
 
 
 async def test_those_who_ask_by_options_need_no_token(guarded: GatewayServer) -> None:

@@ -83,6 +83,9 @@ class Principal:
     def check_read(self, topic_type: str, source: str | None) -> None:
         """Let events of a topic type be read, of one source or, with None, of all of them.
 
+        Args:
+            topic_type: A type, or a prefix of types with a `*` at its end, which no type has in it.
+
         Raises:
             Problem: 403.
         """

@@ -196,7 +196,7 @@ class WorkerSession:
         if isinstance(subscription, TypeSubscription):
             self._principal.check_read(subscription.topic_type, None)
         elif subscription.topic_type_prefix != f"{subscription.agent_type}:":
-            self._principal.check_read(subscription.topic_type_prefix, None)
+            self._principal.check_read(f"{subscription.topic_type_prefix}*", None)
         return subscription
 
     async def _locate(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:

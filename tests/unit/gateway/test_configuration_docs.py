@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
@@ -41,6 +41,9 @@ def _missing(model: type[BaseModel], shown: dict[str, Any], commented: set[str],
         elif name not in shown:
             if name not in commented:
                 yield prefix + name
+        elif get_origin(table) is dict and shown[name]:
+            for key, entry in shown[name].items():
+                yield from _missing(get_args(table)[1], entry, commented, f"{prefix}{name}.{key}.")
         elif not field.is_required() and field.default is not None and _plain(field.default) != shown[name]:
             yield prefix + name
 

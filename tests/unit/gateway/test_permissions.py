@@ -72,6 +72,14 @@ def test_all_sources_may_be_read_only_by_those_who_may_read_each() -> None:
     assert allowed(lambda: shop.check_read("news.world", None))
 
 
+def test_types_with_a_prefix_may_be_read_only_by_those_who_may_read_all_of_them() -> None:
+    shop = principal(read=["orders/*", "news.*/*"])
+    for prefix, may in [("orders*", False), ("order*", False), ("*", False), ("news.*", True), ("news.world*", True)]:
+        assert allowed(lambda prefix=prefix: shop.check_read(prefix, None)) is may  # type: ignore[misc]
+    assert not allowed(lambda: shop.check_read("news*", None))
+    assert allowed(lambda: UNRESTRICTED.check_read("*", None))
+
+
 def test_without_rules_nothing_is_allowed_and_with_stars_everything() -> None:
     for someone, may in ((Principal(name="x", permissions=NOTHING), False), (UNRESTRICTED, True)):
         assert allowed(lambda: someone.check_publish(TopicId("a", "b"))) is may
