@@ -306,7 +306,8 @@ async def test_a_connection_that_says_nothing_is_closed(new_gateway: Callable[..
     async with raw_client(server) as silent, raw_client(server) as idle:
         await idle.send("GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert (await idle.answer()).status == 404
-        assert b" 408 " in await silent.wait_closed()
+        # An answer would be taken for that to its first request.
+        assert await silent.wait_closed() == b""
         # Not the time for headers: nothing of a request has come.
         assert await idle.wait_closed() == b""
 

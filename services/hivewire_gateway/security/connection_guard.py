@@ -36,6 +36,7 @@ class GuardedProtocol(H11Protocol):
         self._write_timer: asyncio.TimerHandle | None = None
         self._unwritten_bytes = 0
         self._refused = False
+        self._heard = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -59,6 +60,7 @@ class GuardedProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
+        self._heard = True
         super().data_received(data)
         self._watch_request()
 
@@ -93,6 +95,10 @@ class GuardedProtocol(H11Protocol):
     def _request_too_slow(self) -> None:
         self._request_timer = None
         if self.transport.is_closing():
+            return
+        if not self._heard:
+            # Connected ahead of its first request, for which it would take the answer.
+            self.transport.close()
             return
         self._answer_and_close(408, f"The request did not arrive within {self._limits.header_timeout_s:g} seconds.")
 
