@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,14 +25,12 @@ from hivewire import (
     NotAccessibleError,
     RuntimeStateError,
     TopicId,
+    TypePrefixSubscription,
     TypeSubscription,
     WorkerLostError,
 )
 from hivewire.http.frames import decode_frame, encode_frame
-from hivewire_gateway import GatewayServer
-from hivewire_gateway.problems import Problem
-from hivewire_gateway.security.principals import Principal
-from hivewire_gateway.workers import workers as workers_module
+from hivewire_gateway import GatewayServer, new_token, token_line
 
 NewWorker = Callable[..., HttpAgentRuntime]
 
@@ -336,40 +335,39 @@ class TestConnecting:
         assert (output.decode(), process.returncode) == ("[]\n", 0), errors.decode()
 
 
-class Narrow(Principal):
-    """One that may serve counters and send to them, and nothing else."""
+class TestAToken:
+    @pytest.fixture
+    async def guarded(self, new_gateway: Callable[..., Any], tmp_path: Path) -> tuple[GatewayServer, str]:
+        token = new_token()
+        (tmp_path / "tokens").write_text(token_line("narrow", token))
+        rules = {"serve": ["counter"], "send": ["counter/*"], "read": ["steps/*", "more.*/*"]}
+        security = {"tokens": {"file": tmp_path / "tokens"}, "principals": {"narrow": rules}}
+        return await new_gateway(security=security), token
 
-    def check_publish(self, topic: TopicId) -> None:
-        raise Problem(403, f"No publishing to {topic}.")
+    async def test_that_is_missing_or_wrong_is_a_clear_error(self, guarded: tuple[GatewayServer, str]) -> None:
+        for token in (None, "wrong"):
+            with pytest.raises(AccessDeniedError, match="refused this worker"):
+                await HttpAgentRuntime(guarded[0].url, token=token).connect()
 
-    def check_send(self, agent: AgentId) -> None:
-        if agent.type != "counter":
-            raise Problem(403, f"No messages to {agent}.")
-
-    def check_read(self, topic_type: str, source: str | None) -> None:
-        if topic_type != "steps":
-            raise Problem(403, f"No reading of {topic_type}.")
-
-    def check_serve(self, agent_type: str) -> None:
-        if agent_type != "counter":
-            raise Problem(403, f"No serving of {agent_type}.")
-
-
-class TestAPrincipal:
-    async def test_limits_what_its_worker_does(self, new_worker: NewWorker, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(workers_module, "principal_of", lambda websocket: Narrow())
-        worker = new_worker()
+    async def test_limits_what_its_worker_does(self, guarded: tuple[GatewayServer, str], new_worker: NewWorker) -> None:
+        server, token = guarded
+        worker = new_worker(server.url, token=lambda: token)
         await serve_counters(worker)
         await worker.start()
         assert await worker.send_message(Step(1), AgentId("counter", "k")) == Step(1)
-        with pytest.raises(AccessDeniedError, match="No messages to other/k"):
+        await worker.add_subscription(TypePrefixSubscription("more.", "counter"))
+        with pytest.raises(AccessDeniedError, match="may not send to other/k"):
             await worker.send_message(Step(1), AgentId("other", "k"))
-        with pytest.raises(AccessDeniedError, match="No publishing"):
+        with pytest.raises(AccessDeniedError, match="may not publish"):
             await worker.publish_message(Step(1), TopicId("steps", "k"))
-        with pytest.raises(AccessDeniedError, match="No reading of secrets"):
+        with pytest.raises(AccessDeniedError, match="may not read secrets"):
             await worker.add_subscription(TypeSubscription("secrets", "counter"))
-        with pytest.raises(AccessDeniedError, match="No serving of other"):
+        with pytest.raises(AccessDeniedError, match="may not read mo"):
+            await worker.add_subscription(TypePrefixSubscription("mo", "counter"))
+        with pytest.raises(AccessDeniedError, match="may not serve agents of type other"):
             await worker.register_factory("other", lambda: Counter(Log()))
+        with pytest.raises(AccessDeniedError, match="may not publish"):
+            await worker.schedule_message(Step(1), TopicId("steps", "k"), after=1)
 
 
 class TestWhatIsNoWorker:
@@ -469,13 +467,14 @@ async def test_what_lives_with_another_worker_can_t_be_had(new_worker: NewWorker
 
 
 async def test_after_the_stop_a_worker_is_gone_and_says_so(new_worker: NewWorker, gateway: GatewayServer) -> None:
+    open_before = gateway._traffic.open
     worker = new_worker()
     log = await serve_counters(worker)
     await worker.start()
     await worker.send_message(Step(1), AgentId("counter", "k"))
-    assert len(gateway._workers) == 1
+    assert gateway._traffic.open == open_before + 1
     await worker.stop()
     assert log.closed == ["k"]
     with pytest.raises(RuntimeStateError):
         await worker.send_message(Step(1), AgentId("counter", "k"))
-    await until(lambda: len(gateway._workers) == 0)
+    await until(lambda: gateway._traffic.open == open_before)

@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from hivewire.relay import RelayRuntime
+from hivewire_gateway import GatewayServer, Settings
 from snippets.stages import Stage
 
 
@@ -37,6 +39,34 @@ async def local_stage() -> AsyncIterator[Stage]:
 async def nats_stage(broker_url: str) -> AsyncIterator[Stage]:
     """The kind that runs over NATS."""
     async with Stage(broker_url) as stage:
+        yield stage
+
+
+@pytest.fixture(params=["over_nats", "over_http"])
+def network(request: pytest.FixtureRequest) -> str:
+    """How a runtime reaches others."""
+    return str(request.param)
+
+
+@pytest.fixture
+async def network_url(network: str, broker_url: str, namespace: str) -> AsyncIterator[str]:
+    """The address for a runtime: of the broker, or of a gateway."""
+    if network == "over_nats":
+        yield broker_url
+        return
+    relay = RelayRuntime(broker_url, namespace=namespace)
+    await relay.connect()
+    try:
+        async with GatewayServer(relay, Settings(port=0, metrics_port=0)) as gateway:
+            yield gateway.url
+    finally:
+        await relay.stop()
+
+
+@pytest.fixture
+async def network_stage(network_url: str) -> AsyncIterator[Stage]:
+    """The two kinds that reach others over a network, one after the other."""
+    async with Stage(network_url) as stage:
         yield stage
 
 

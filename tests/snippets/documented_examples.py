@@ -2,8 +2,8 @@
 
 The text files beside this module hold the examples by topic, numbered through, and the output that some of them
 promise. An example's text is changed in two respects only: the package it imports from is called `hivewire`, and over
-NATS the runtime is a `NatsAgentRuntime` with the test's broker, whose `start` has to be awaited. Names that an example
-uses and does not define come from the notebook.
+a network the runtime is a `NatsAgentRuntime` with the test's broker or an `HttpAgentRuntime` with its gateway, whose
+`start` has to be awaited. Names that an example uses and does not define come from the notebook.
 """
 
 import ast
@@ -17,7 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from hivewire import NatsAgentRuntime
+from hivewire import HttpAgentRuntime, NatsAgentRuntime
 
 DIRECTORY = Path(__file__).parent
 
@@ -27,7 +27,7 @@ _EXAMPLE = re.compile(
     r"(?:\n^```text\n(?P<output>.*?)^```\n)?",
     re.MULTILINE | re.DOTALL,
 )
-_HTTP_URL = re.compile(r'NatsAgentRuntime\("http://[^"]*"\)')
+_HTTP_URL = re.compile(r'AgentRuntime\("http://[^"]*"\)')
 _UNAWAITED_START = re.compile(r"^(\s*)(\w+)\.start\(\)", re.MULTILINE)
 _namespaces = count(1)
 
@@ -42,14 +42,15 @@ class Example:
     text: str
     output: str | None
 
-    def source(self, *, over_nats: bool = False) -> str:
+    def source(self, *, over_nats: bool = False, over_http: bool = False) -> str:
         """Return the text to run."""
         text = self.text.replace("autogen_core", "hivewire")
-        if over_nats:
+        if over_nats or over_http:
+            name = "HttpAgentRuntime" if over_http else "NatsAgentRuntime"
             text = text.replace("from autogen_http_runtime.runtimes.http import Http", "from hivewire import Http")
-            text = text.replace("HttpWorkerAgentRuntime", "NatsAgentRuntime")
-            text = text.replace("SingleThreadedAgentRuntime()", "NatsAgentRuntime(broker_url)")
-            text = _HTTP_URL.sub("NatsAgentRuntime(broker_url)", text)
+            text = text.replace("HttpWorkerAgentRuntime", name)
+            text = text.replace("SingleThreadedAgentRuntime()", f"{name}(broker_url)")
+            text = _HTTP_URL.sub("AgentRuntime(broker_url)", text)
             text = _UNAWAITED_START.sub(r"\1await \2.start()", text)
         return text
 
@@ -79,17 +80,20 @@ def _all_examples() -> dict[int, Example]:
 class Notebook:
     """Runs texts one after the other in one namespace, which is that of a module.
 
-    Values are read and written as items: `notebook["agent"]`. Over NATS the namespace needs a `broker_url`.
+    Values are read and written as items: `notebook["agent"]`. Over a network the namespace needs a `broker_url`, which
+    is that of the gateway over HTTP.
     """
 
-    def __init__(self, *, over_nats: bool = False, **names: Any) -> None:
-        self._over_nats = over_nats
+    def __init__(self, *, over_nats: bool = False, over_http: bool = False, **names: Any) -> None:
+        self._network = {"over_nats": over_nats, "over_http": over_http}
         # The test_ at the front makes components of this module loadable: such modules are trusted.
         self._module = types.ModuleType(f"test_documented_example_{next(_namespaces)}")
         # Hints are resolved, and classes of messages found, through the modules that define them.
         sys.modules[self._module.__name__] = self._module
         if over_nats:
             self["NatsAgentRuntime"] = NatsAgentRuntime
+        if over_http:
+            self["HttpAgentRuntime"] = HttpAgentRuntime
         self._module.__dict__.update(names)
 
     def __getitem__(self, name: str) -> Any:
@@ -110,7 +114,7 @@ class Notebook:
         """Run examples, and return the value of the last one's last line if that is an expression, else None."""
         value = None
         for number in numbers:
-            value = await self.run_text(example(number).source(over_nats=self._over_nats), name=f"example {number}")
+            value = await self.run_text(example(number).source(**self._network), name=f"example {number}")
         return value
 
     async def run_text(self, text: str, *, name: str = "text") -> Any:

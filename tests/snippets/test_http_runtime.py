@@ -1,4 +1,5 @@
-"""The examples of the HTTP runtime's page, run as printed but for the runtime's class and address."""
+"""The examples of the HTTP runtime's page, run as printed but for the runtime's class and address: over HTTP, and over
+NATS."""
 
 import asyncio
 import importlib.metadata
@@ -56,9 +57,9 @@ async def test_66_two_workers_answer_the_orchestrator(broker_url: str) -> None:
     assert program.lines == [f"reverse → {text[::-1]}", f"upper → {text.upper()}"]
 
 
-async def test_67_an_app_switches_by_the_import_and_the_address(nats_stage: Stage) -> None:
+async def test_67_an_app_switches_by_the_import_and_the_address(network_stage: Stage) -> None:
     inbox = Inbox()
-    notebook = nats_stage.notebook()
+    notebook = network_stage.notebook()
     await notebook.run(67)
     runtime = notebook["runtime"]
 
@@ -69,23 +70,23 @@ async def test_67_an_app_switches_by_the_import_and_the_address(nats_stage: Stag
 
 
 async def test_68_an_agent_that_overrides_on_message_answers_until_its_process_gets_a_signal(
-    nats_stage: Stage, broker_url: str
+    network_stage: Stage, network_url: str
 ) -> None:
-    runtime = nats_stage.runtime()
+    runtime = network_stage.runtime()
     await runtime.connect()
-    async with Program(PROGRAMS / "echo_worker.py", BROKER_URL=broker_url) as worker:
+    async with Program(PROGRAMS / "echo_worker.py", BROKER_URL=network_url) as worker:
         assert await answer_of(runtime, "Hello", AgentId("echo", "k")) == "echo: Hello"
         await worker.send_signal(SIGTERM)
         await worker.ended_well()
         assert worker.errors == ""
 
 
-async def test_69_a_prefix_with_a_star_gets_what_is_published_below_it(nats_stage: Stage) -> None:
-    inbox, runtime = Inbox(), nats_stage.runtime()
+async def test_69_a_prefix_with_a_star_gets_what_is_published_below_it(network_stage: Stage) -> None:
+    inbox, runtime = Inbox(), network_stage.runtime()
     await Recorder.register(runtime, "my_agent", inbox.recorder)
     await runtime.start()
 
-    await nats_stage.notebook(rt=runtime).run(69)
+    await network_stage.notebook(rt=runtime).run(69)
     await runtime.publish_message({"headline": "none"}, TopicId("other.tech", "server"))
     await runtime.stop_when_idle()
 
@@ -93,9 +94,9 @@ async def test_69_a_prefix_with_a_star_gets_what_is_published_below_it(nats_stag
     assert inbox.received[0].context.topic_id == TopicId("news.tech", "server")
 
 
-async def test_70_a_dataclass_serializer_is_imported_from_the_top_and_added(nats_stage: Stage) -> None:
-    inbox, runtime, sender = Inbox(), nats_stage.runtime(), nats_stage.runtime()
-    notebook = nats_stage.notebook(runtime=runtime)
+async def test_70_a_dataclass_serializer_is_imported_from_the_top_and_added(network_stage: Stage) -> None:
+    inbox, runtime, sender = Inbox(), network_stage.runtime(), network_stage.runtime()
+    notebook = network_stage.notebook(runtime=runtime)
     await notebook.run(70)
     await Recorder.register(runtime, "echo", inbox.recorder)
     await runtime.start()
@@ -106,9 +107,9 @@ async def test_70_a_dataclass_serializer_is_imported_from_the_top_and_added(nats
     assert inbox.messages == [message]
 
 
-async def test_71_a_serializer_for_str_replaces_the_built_in_one(nats_stage: Stage) -> None:
-    runtime = nats_stage.runtime()
-    notebook = nats_stage.notebook(runtime=runtime)
+async def test_71_a_serializer_for_str_replaces_the_built_in_one(network_stage: Stage) -> None:
+    runtime = network_stage.runtime()
+    notebook = network_stage.notebook(runtime=runtime)
     await notebook.run(71)
     used: list[str] = []
     serializer_class = notebook["StringSerializer"]
@@ -128,9 +129,9 @@ async def test_71_a_serializer_for_str_replaces_the_built_in_one(nats_stage: Sta
 
 @pytest.mark.parametrize("number", [SIGINT, SIGTERM])
 async def test_72_a_signal_lets_a_running_call_finish_and_leaves_no_call_waiting(
-    nats_stage: Stage, broker_url: str, number: Signals
+    network_stage: Stage, network_url: str, number: Signals
 ) -> None:
-    never, runtime = asyncio.Event(), nats_stage.runtime()
+    never, runtime = asyncio.Event(), network_stage.runtime()
 
     async def stay_silent(message: Any, ctx: MessageContext) -> None:
         await never.wait()
@@ -138,7 +139,7 @@ async def test_72_a_signal_lets_a_running_call_finish_and_leaves_no_call_waiting
     silent = Inbox()
     await Recorder.register(runtime, "silent", lambda: silent.recorder(stay_silent))
     await runtime.start()
-    async with Program(PROGRAMS / "signalled_worker.py", BROKER_URL=broker_url) as worker:
+    async with Program(PROGRAMS / "signalled_worker.py", BROKER_URL=network_url) as worker:
         await worker.printed("ready")
         assert await runtime.send_message(number.name, AgentId("worker", "k")) == "finished"
         await worker.ended_well()
@@ -149,12 +150,12 @@ async def test_72_a_signal_lets_a_running_call_finish_and_leaves_no_call_waiting
 
 
 async def test_73_a_tracer_provider_sees_each_message_once_on_its_way_out_and_once_on_its_way_in(
-    nats_stage: Stage,
+    network_stage: Stage,
 ) -> None:
     sent, handled = Spans(), Spans()
     sender, worker = (
-        nats_stage.runtime(tracer_provider=sent.provider),
-        nats_stage.runtime(tracer_provider=handled.provider),
+        network_stage.runtime(tracer_provider=sent.provider),
+        network_stage.runtime(tracer_provider=handled.provider),
     )
     inbox = Inbox()
     await Recorder.register(worker, "worker", inbox.recorder)

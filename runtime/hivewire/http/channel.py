@@ -19,10 +19,10 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from hivewire.exceptions import OverloadedError
+from hivewire.exceptions import DeadlineExceededError, OverloadedError
 from hivewire.http.frames import FrameError, Header, decode_frame, encode_frame
 from hivewire.model import grace
-from hivewire.model.remote_errors import decode_error, encode_error
+from hivewire.model.remote_errors import decode_error, encode_error, is_passed_on
 
 __all__ = ["ITEM_WINDOW", "Answer", "Channel", "ChannelClosedError", "IncomingRequest", "OutgoingRequest", "Transport"]
 
@@ -70,6 +70,14 @@ class Answer:
         if self.lost is not None:
             return self.lost
         return decode_error(self.payload) if self.header.get("error") else None
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether it is the end of the request itself, by its deadline or as it was cancelled, rather than of what was
+        asked for: then nobody waits for the items that have come before."""
+        if self.lost is None and not self.header.get("here"):
+            return False
+        return isinstance(self.error, DeadlineExceededError | asyncio.CancelledError)
 
     def checked(self) -> Answer:
         """Return it, or raise the error that it is."""
@@ -131,7 +139,8 @@ class OutgoingRequest:
 
 
 class IncomingRequest:
-    """A request of the other side. `on_cancel` is called with a kind of cancelling that is not `abort`."""
+    """A request of the other side. `on_cancel` is called with the kind of a cancel; `early` is the kind of one that
+    came before it was set."""
 
     __slots__ = (
         "_channel",
@@ -180,13 +189,12 @@ class IncomingRequest:
         self._granted.set()
 
     def _cancelled(self, kind: str) -> None:
-        if kind == "abort":
-            if self.task is not None:
-                self.task.cancel()
-        elif self.on_cancel is not None:
+        if self.on_cancel is not None:
             self.on_cancel(kind)
         else:
             self.early = kind
+        if kind == "abort" and self.task is not None:
+            self.task.cancel()
 
 
 Serve = Callable[[IncomingRequest], Awaitable[tuple[Header, bytes]]]
@@ -238,6 +246,11 @@ class Channel:
             self._asked[number] = request
             self._put(frame, request)
         return request
+
+    def tell(self, op: str, header: Header) -> None:
+        """Send a request whose answer does not matter. After the end it does nothing."""
+        self._numbers += 1
+        self.post({"id": self._numbers, "op": op, **header})
 
     async def answer_to(self, op: str, header: Header | None = None, payload: bytes = b"") -> Answer:
         """Send a request and return its answer. Cancelled, it cancels the request.
@@ -387,6 +400,8 @@ class Channel:
             if self.closed is not None:
                 return
             header, payload = {"error": 1}, encode_error(error, agent="", with_traceback=False)
+            if not is_passed_on(error):
+                header["here"] = 1
         finally:
             self._asking.pop(number, None)
             self._asking_bytes -= len(request.payload)

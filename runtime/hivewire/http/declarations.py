@@ -21,17 +21,21 @@ class Declarations:
     """
 
     def __init__(self) -> None:
-        self._types: dict[str, Header | None] = {}
-        self._instances: dict[AgentId, Header] = {}
+        self._types: dict[str, tuple[Header | None, bytes]] = {}
+        self._instances: dict[AgentId, tuple[Header, bytes]] = {}
         self._of_types: dict[str, list[Subscription]] = {}
         self._subscriptions: list[Subscription] = []
 
-    def add_type(self, agent_type: str, traits: Header | None, subscriptions: Sequence[Subscription]) -> None:
-        self._types[agent_type] = traits
+    def add_type(
+        self, agent_type: str, traits: Header | None, subscriptions: Sequence[Subscription], messages: bytes
+    ) -> None:
+        self._types[agent_type] = traits, messages
         self._of_types[agent_type] = list(subscriptions)
 
-    def add_instance(self, agent_id: AgentId, traits: Header, subscriptions: Sequence[Subscription]) -> None:
-        self._instances[agent_id] = traits
+    def add_instance(
+        self, agent_id: AgentId, traits: Header, subscriptions: Sequence[Subscription], messages: bytes
+    ) -> None:
+        self._instances[agent_id] = traits, messages
         self._of_types.setdefault(agent_id.type, []).extend(subscriptions)
 
     def add(self, subscription: Subscription) -> None:
@@ -54,11 +58,12 @@ class Declarations:
         for subscription in self._subscriptions:
             of_types.get(wire.subscriber_of(subscription), of_others).append(subscription)
         # All of a type's at once: what a registration does not name is taken out of the registry.
-        for agent_type, traits in self._types.items():
-            await channel.answer_to("register", registration(agent_type, traits, of_types.pop(agent_type)))
-        for agent_id, traits in self._instances.items():
+        for agent_type, (traits, messages) in self._types.items():
+            await channel.answer_to("register", registration(agent_type, traits, of_types.pop(agent_type)), messages)
+        for agent_id, (of_instance, messages) in self._instances.items():
             subscriptions = of_types.pop(agent_id.type, [])
-            await channel.answer_to("register_instance", instance_registration(agent_id, traits, subscriptions))
+            request = instance_registration(agent_id, of_instance, subscriptions)
+            await channel.answer_to("register_instance", request, messages)
         for subscription in of_others:
             await channel.answer_to("subscribe", {"subscription": wire.subscription_value(subscription)})
 

@@ -228,12 +228,13 @@ class HostedAgents:
                     answer = await agent.on_message(message, ctx=context)
                     if not is_stream(answer):
                         return (answer,)
-                    return await self._yielded(answer, agent_id, sender, request, is_event=is_event)
+                    return await self._yielded(turn, answer, agent_id, sender, request, is_event=is_event)
             finally:
                 turn.ended = True
 
     async def _yielded(
         self,
+        turn: HostedTurn,
         chunks: AsyncIterator[Any],
         agent_id: AgentId,
         sender: AgentId | None,
@@ -246,7 +247,12 @@ class HostedAgents:
             async for chunk in chunks:
                 count += 1
                 if not is_event:
-                    await request.give(*self._value(await self._encoded(chunk, agent_id, sender), agent_id))
+                    item = self._value(await self._encoded(chunk, agent_id, sender), agent_id)
+                    try:
+                        await request.give(*item)
+                    except asyncio.CancelledError:
+                        turn.learn()
+                        raise
                 elif count % _CHUNKS_AT_ONCE == 0:
                     # A handler that never awaits must not keep others from their turns.
                     await asyncio.sleep(0)

@@ -25,6 +25,8 @@ class HostedTurn(TurnContext):
         if kind == "deadline":
             self.deadline = min(self.deadline, time.monotonic())
         self.token.cancel()
+        if kind == "abort":
+            self.token._noticed = True
 
     def learn(self) -> None:
         """Note that the handler can know that it was cancelled."""

@@ -26,7 +26,7 @@ from hivewire.model.contexts import TurnContext, current_turn
 from hivewire.model.serializer_registry import Encoded
 from hivewire.telemetry import MessageTracer
 
-__all__ = ["MANY", "Requests", "check_size", "link_tokens", "sent_seconds"]
+__all__ = ["MANY", "Requests", "check_not_cancelled", "check_size", "link_tokens", "sent_seconds"]
 
 MARGIN_S: Final = 5.0
 """How long after its deadline the gateway is waited for, which ends a call in time. It is only for one that hangs."""
@@ -79,6 +79,7 @@ class Requests:
         limit = self.limit(timeout, token)
         begun = time.monotonic()
         while True:
+            check_not_cancelled(limit)
             left = limit.seconds - (time.monotonic() - begun)
             if left <= 0:
                 limit.pass_by()
@@ -112,7 +113,9 @@ class Requests:
         """Return the limit of a call. That of the turn around it is the gateway's business, if it has the turn."""
         turn = self.own_turn()
         if turn is not None:
-            return CallLimit(seconds=timeout, token=None if token is turn.token else token)
+            if turn.ended or turn.token._noticed:
+                return CallLimit(seconds=timeout, token=token)
+            return CallLimit(seconds=timeout, token=None if token is turn.token else token, turn=turn)
         return limit_of(timeout, token, current_turn(), time.monotonic())
 
     async def channel(self, timeout: float) -> Channel:
@@ -182,9 +185,24 @@ def link_tokens(request: OutgoingRequest, limit: CallLimit) -> Callable[[], None
 def _broken_off(request: OutgoingRequest, token: CancellationToken, turn: TurnContext | None) -> None:
     token._noticed = True
     if turn is not None and token is turn.token and time.monotonic() >= turn.deadline:
-        request.break_off(DeadlineExceededError("The deadline of the turn that made the call has passed"))
+        request.break_off(
+            DeadlineExceededError("The call ended with the turn that it is part of, whose deadline has passed")
+        )
     else:
         request.break_off(asyncio.CancelledError("The token was cancelled"))
+
+
+def check_not_cancelled(limit: CallLimit) -> None:
+    """Refuse to begin what has been cancelled.
+
+    Raises:
+        asyncio.CancelledError, DeadlineExceededError: a token, or the turn around it, was cancelled.
+    """
+    if limit.is_cancelled:
+        turn = limit.turn
+        if turn is not None and time.monotonic() >= turn.deadline:
+            raise DeadlineExceededError("The call was not sent: the deadline of the turn that it is part of has passed")
+        raise asyncio.CancelledError("The token was cancelled before the message was sent")
 
 
 def sent_seconds(limit: CallLimit, left: float) -> float | None:

@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 from typing_extensions import Unpack
 
 from hivewire.agents.concurrency import checked_concurrency
+from hivewire.agents.descriptions import described
 from hivewire.agents.serving_host import ServingHost
 from hivewire.exceptions import (
     AgentNotFoundError,
@@ -416,6 +417,7 @@ class HttpAgentRuntime(ServingHost):
         """
         traits = None if expected_class is None else traits_of(expected_class)
         request = registration(type.type, traits, subscriptions)
+        messages = described(type.type, expected_class, agent_factory).to_json()
         await self._settle_adopted()
         await super().register_factory(type, agent_factory, expected_class=expected_class)
         added: Sequence[Subscription] = ()
@@ -423,13 +425,13 @@ class HttpAgentRuntime(ServingHost):
             self._add_all(subscriptions)
             added = subscriptions
             if self._is_connected:
-                await self._requests.ask("register", request)
+                await self._requests.ask("register", request, messages)
         except BaseException:
             self._catalog.remove_type(type.type)
             for subscription in added:
                 self._subscriptions.remove(subscription.id)
             raise
-        self._declarations.add_type(type.type, traits, subscriptions)
+        self._declarations.add_type(type.type, traits, subscriptions, messages)
         self._serializers.add(list(serializers))
         return type
 
@@ -575,13 +577,15 @@ class HttpAgentRuntime(ServingHost):
         return self._state in ("connected", "starting", "started")
 
     async def _add_instance(self, agent_id: AgentId, traits: Header, subscriptions: Sequence[Subscription]) -> None:
+        messages = described(agent_id.type, self._catalog.agent_class(agent_id.type)).to_json()
         try:
             if self._is_connected:
-                await self._requests.ask("register_instance", instance_registration(agent_id, traits, subscriptions))
+                request = instance_registration(agent_id, traits, subscriptions)
+                await self._requests.ask("register_instance", request, messages)
         except BaseException:
             self._forget_instance(agent_id)
             raise
-        self._declarations.add_instance(agent_id, traits, subscriptions)
+        self._declarations.add_instance(agent_id, traits, subscriptions, messages)
 
     async def _settle_adopted(self) -> None:
         while self._adopted and self._is_connected:
@@ -589,7 +593,9 @@ class HttpAgentRuntime(ServingHost):
 
     def _declare_adopted(self) -> None:
         while self._adopted:
-            self._declarations.add_instance(*self._adopted.pop(0))
+            agent_id, traits, subscriptions = self._adopted.pop(0)
+            messages = described(agent_id.type, self._catalog.agent_class(agent_id.type)).to_json()
+            self._declarations.add_instance(agent_id, traits, subscriptions, messages)
 
     async def _lives_here(self, agent_id: AgentId) -> bool:
         if self._catalog.has_type(agent_id.type) and self._state != "started":

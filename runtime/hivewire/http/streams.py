@@ -6,12 +6,13 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from hivewire.exceptions import BrokerUnavailableError, DeadlineExceededError, RuntimeStateError, WorkerLostError
-from hivewire.http.channel import ITEM_WINDOW, Answer, ChannelClosedError, OutgoingRequest
+from hivewire.http.channel import ITEM_WINDOW, Answer, Channel, ChannelClosedError, OutgoingRequest
 from hivewire.http.frames import Header
-from hivewire.http.requests import Requests, link_tokens, sent_seconds
+from hivewire.http.requests import Requests, check_not_cancelled, link_tokens, sent_seconds
 from hivewire.model.cancellation import CancellationToken
 from hivewire.model.streams import MessageStream
 
@@ -72,6 +73,7 @@ class StreamRequest:
         limit = self._requests.limit(math.inf if self._timeout is None else self._timeout, self._token)
         op, header, payload = await self._prepare()
         while True:
+            check_not_cancelled(limit)
             channel = await self._requests.channel(min(limit.seconds, self._reconnect_timeout))
             left = limit.seconds - (time.monotonic() - begun)
             if left <= 0:
@@ -85,6 +87,9 @@ class StreamRequest:
                     raise
                 continue
             self._unlink = link_tokens(request, limit)
+            if self._token is not None and "stream" in header and op == "stream":
+                # The handler goes on without its reader, and still ends with the token.
+                self._token.add_callback(partial(_cancel_handler, channel, header["stream"]))
             return request
 
     async def reopen(self, stream_id: str, *, after: int) -> OutgoingRequest:
@@ -148,7 +153,7 @@ class HttpMessageStream(MessageStream):
         self._let_go()
 
     async def cancel(self) -> None:
-        if self._id is None:
+        if self._id is None or not self._started:
             await self.aclose()
         else:
             await self._asked.cancel(self._id)
@@ -171,9 +176,9 @@ class HttpMessageStream(MessageStream):
             item = await request.next_item()
             if self._closed:
                 raise StopAsyncIteration
-            error = request.answer.result().error if request.answer.done() else None
-            if isinstance(error, DeadlineExceededError | asyncio.CancelledError):
-                # Nobody waits any more for what has come.
+            answer = request.answer.result() if request.answer.done() else None
+            error = None if answer is None else answer.error
+            if answer is not None and error is not None and answer.is_urgent:
                 raise self._asked.told(error)
             if item is not None:
                 self._position += 1
@@ -202,3 +207,8 @@ class HttpMessageStream(MessageStream):
         self._asked.end()
         if self._request is not None and not self._request.answer.done():
             self._request.break_off(asyncio.CancelledError("The stream is closed"))
+
+
+def _cancel_handler(channel: Channel, stream_id: str | None) -> None:
+    if stream_id is not None:
+        channel.tell("cancel_stream", {"stream": stream_id})

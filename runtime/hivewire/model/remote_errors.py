@@ -19,7 +19,7 @@ import hivewire.exceptions
 from hivewire.exceptions import HivewireError, RemoteAgentError, registered_exception
 from hivewire.model.relaying import is_relaying
 
-__all__ = ["decode_error", "encode_error", "raised_by"]
+__all__ = ["decode_error", "encode_error", "is_passed_on", "raised_by"]
 
 
 def encode_error(exc: BaseException, *, agent: str, with_traceback: bool = True) -> bytes:
@@ -43,6 +43,11 @@ def encode_error(exc: BaseException, *, agent: str, with_traceback: bool = True)
     except Exception:  # an exception class may break anything that is asked of it
         pass
     return json.dumps({**_names(type(exc)), "message": _text(exc), "agent": _clipped(agent, 512)}).encode()
+
+
+def is_passed_on(exc: BaseException) -> bool:
+    """Tell whether an error came from elsewhere, in a process that passes it on."""
+    return _KEPT in vars(exc)
 
 
 def decode_error(payload: bytes) -> BaseException:

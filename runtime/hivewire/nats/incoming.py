@@ -116,6 +116,7 @@ class IncomingCalls:
         store_timeout: float,
     ) -> None:
         self._store_timeout = store_timeout
+        self._refusing = False
         self._broker = broker
         self._outbox = outbox
         self._subjects = subjects
@@ -148,7 +149,11 @@ class IncomingCalls:
 
     def may_start(self) -> bool:
         """Tell whether this process still holds its session, so that an agent is its to run."""
-        return self._keeper.valid()
+        return not self._refusing and self._keeper.valid()
+
+    def refuse_all(self) -> None:
+        """Send the callers of all requests that come from now on elsewhere."""
+        self._refusing = True
 
     async def bounce(self, message: Msg) -> None:
         """Tell the caller of a request that was not read that it was not executed here."""

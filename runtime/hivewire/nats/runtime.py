@@ -35,6 +35,7 @@ from hivewire.model.state_values import decode_state, encode_state
 from hivewire.model.streams import MessageStream, check_position
 from hivewire.model.subscriptions import Subscription
 from hivewire.model.topics import TopicId, check_strict_topic_id
+from hivewire.model.type_messages import TypeMessages
 from hivewire.nats.broker import Broker
 from hivewire.nats.calls import Calls
 from hivewire.nats.declarations import Declarations, filter_of, shape_of, subscriber_of
@@ -475,7 +476,7 @@ class NatsAgentRuntime(ServingHost):
         try:
             self._add_all(subscriptions)
             added = subscriptions
-            messages = described(type.type, expected_class, agent_factory)
+            messages = self._described(type.type, expected_class, agent_factory)
             await self._declarations.add_type(type.type, shape, own, messages=messages)
             for subscription in of_others:
                 await self._declarations.add(subscription, serving=self._state == "started")
@@ -627,7 +628,7 @@ class NatsAgentRuntime(ServingHost):
 
     async def _add_instance(self, agent_id: AgentId, filters: Sequence[TopicFilter] = ()) -> None:
         try:
-            messages = described(agent_id.type, self._catalog.agent_class(agent_id.type))
+            messages = self._described(agent_id.type, self._catalog.agent_class(agent_id.type))
             await self._declarations.add_instance(agent_id, filters, messages=messages)
             if self._state == "started":
                 await self._serving.serve_instance(agent_id.type, agent_id.key)
@@ -638,6 +639,11 @@ class NatsAgentRuntime(ServingHost):
     async def _settle_adopted(self) -> None:
         while self._adopted and self._state in ("new", "connected", "started"):
             await self._add_instance(*self._adopted.pop(0))
+
+    def _described(
+        self, agent_type: str, agent_class: type[Any] | None, factory: Callable[..., Any] | None = None
+    ) -> TypeMessages:
+        return described(agent_type, agent_class, factory)
 
     def _lives_here(self, agent_id: AgentId) -> bool:
         if not self._catalog.has_type(agent_id.type):

@@ -79,6 +79,7 @@ class Serving:
         self._control: BrokerSubscription | None = None
         self._control_session = ""
         self._event_stream = stream
+        self._given_up = asyncio.Event()
         self._keeper = SessionKeeper(
             broker.server_url,
             subjects,
@@ -247,11 +248,25 @@ class Serving:
         )
         try:
             async with asyncio.timeout(timeout):
-                await self.turns.idle.wait()
+                await self._until_idle_or_given_up()
         except TimeoutError:
             log.warning("%d turns did not finish within %g s and are cancelled", self.turns.running, timeout)
         else:
-            await self._shards.conclude(_CONCLUDE_TIMEOUT_S)
+            if not self._given_up.is_set():
+                await self._shards.conclude(_CONCLUDE_TIMEOUT_S)
+
+    def give_up(self) -> None:
+        """Take nothing more, and end a drain that is under way: the turns that run can't finish."""
+        self._calls.refuse_all()
+        self._given_up.set()
+
+    async def _until_idle_or_given_up(self) -> None:
+        idle, given_up = (asyncio.ensure_future(event.wait()) for event in (self.turns.idle, self._given_up))
+        try:
+            await asyncio.wait((idle, given_up), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            idle.cancel()
+            given_up.cancel()
 
     async def _passivate_shard(self, scope: ShardScope, busy: Collection[str]) -> None:
         """Take the agents of a shard that was given up out of memory: another process goes on with them."""

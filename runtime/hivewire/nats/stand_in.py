@@ -13,10 +13,10 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 from hivewire.agents.base import BaseAgent
 from hivewire.agents.concurrency import Concurrency
@@ -32,10 +32,12 @@ from hivewire.model.serializer_registry import Encoded
 from hivewire.model.state_values import StateText
 from hivewire.model.streams import MessageStream
 from hivewire.model.subscriptions import Subscription
+from hivewire.model.type_messages import TypeMessages
 from hivewire.nats.declarations import filter_of, subscriber_of
 from hivewire.nats.envelope import CallOperation
 from hivewire.nats.handling import Handling
 from hivewire.nats.relay import RelayRuntime
+from hivewire.nats.runtime import NatsAgentRuntime
 from hivewire.nats.turn import Turn
 from hivewire.telemetry import MessageTracer
 
@@ -165,17 +167,34 @@ class StandInRuntime(RelayRuntime):
     def __init__(self, broker_url: str, **options: Any) -> None:
         super().__init__(broker_url, **options)
         self._tracer = _PassedOnTraces()
+        self._told: dict[str, TypeMessages] = {}
         leave_events_to_programs()
 
+    async def connect(self) -> Self:
+        """Connect, so that messages can be sent; see `NatsAgentRuntime`. Nobody asks this one what others handle."""
+        return await NatsAgentRuntime.connect(self)
+
+    def _described(
+        self, agent_type: str, agent_class: type[Any] | None, factory: Callable[..., Any] | None = None
+    ) -> TypeMessages:
+        return self._told[agent_type]
+
     async def host(
-        self, agent_type: str, worker: Worker, traits: AgentTraits | None, subscriptions: Sequence[Subscription]
+        self,
+        agent_type: str,
+        worker: Worker,
+        traits: AgentTraits | None,
+        subscriptions: Sequence[Subscription],
+        messages: TypeMessages,
     ) -> None:
-        """Serve a type. Without traits they are those of the first agent that the worker builds.
+        """Serve a type that handles these messages. Without traits they are those of the first agent that the worker
+        builds.
 
         Raises:
             ValueError: the type is taken, has another shape elsewhere, or a subscription is refused.
         """
         declared = None if traits is None else stand_in_class(traits)
+        self._told[agent_type] = messages
         await self.register_type(
             AgentType(agent_type),
             _factory(worker, declared),
@@ -185,13 +204,19 @@ class StandInRuntime(RelayRuntime):
         )
 
     async def host_instance(
-        self, agent_id: AgentId, worker: Worker, traits: AgentTraits, subscriptions: Sequence[Subscription]
+        self,
+        agent_id: AgentId,
+        worker: Worker,
+        traits: AgentTraits,
+        subscriptions: Sequence[Subscription],
+        messages: TypeMessages,
     ) -> None:
-        """Serve one agent that the worker has as an object.
+        """Serve one agent that the worker has as an object, and that handles these messages.
 
         Raises:
             ValueError: its type is registered elsewhere by a factory, or a subscription is refused.
         """
+        self._told[agent_id.type] = messages
         agent = stand_in_class(traits)(worker)
         agent._bind(agent_id, self)
         self.adopt_instance(agent, agent_id, subscriptions=subscriptions, serializers=())
@@ -280,8 +305,19 @@ class StandInRuntime(RelayRuntime):
     async def abandon(self) -> None:
         """End as a process does that is killed: nothing is handed over. Callers whose messages run here are told that
         the worker is lost, and others take over as soon as they see that the session is gone."""
-        if self._stopping is None and self._state not in ("new", "stopped"):
-            self._stopping = asyncio.create_task(self._stop(draining=False), name="hivewire: abandon")
+        if self._state == "connecting":
+            # Whoever connects it undoes that.
+            return
+        if self._state not in ("new", "stopped"):
+            self._serving.give_up()
+            if self._stopping is None:
+                self._stopping = asyncio.create_task(self._stop(draining=False), name="hivewire: abandon")
+        await self.stop()
+
+    async def stop_within(self, seconds: float) -> None:
+        """Stop, and let running handlers take no longer than this for their end."""
+        if seconds < self._options.drain_timeout:
+            self._options = replace(self._options, drain_timeout=seconds)
         await self.stop()
 
     @contextmanager

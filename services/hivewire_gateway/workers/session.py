@@ -28,6 +28,7 @@ from hivewire.relay import (
     IncomingRequest,
     RelayRuntime,
     StandInRuntime,
+    TypeMessages,
     is_relaying,
     wire,
 )
@@ -98,12 +99,12 @@ class WorkerSession:
                 closed = self._channel.closed
                 log.info("a worker has left: %s", closed.reason if closed is not None else "it was let go")
 
-    async def drain(self) -> None:
+    async def drain(self, timeout_s: float) -> None:
         """Hand over all work, and send the worker to another gateway."""
         try:
             await self._channel.say({"id": 0, "op": "leaving"})
             if self._runtime is not None:
-                await self._runtime.stop()
+                await self._runtime.stop_within(timeout_s)
         except ChannelClosedError:
             pass
         await self._socket.close(GOING_AWAY, "the gateway ends; another one goes on")
@@ -167,7 +168,8 @@ class WorkerSession:
         self._principal.check_serve(agent_type)
         subscriptions = self._subscriptions_of(header, own=agent_type)
         traits = None if header.get("traits") is None else read_traits(header["traits"])
-        await runtime.host(agent_type, self._agents, traits, subscriptions)
+        messages = _messages_of(request.payload)
+        await runtime.host(agent_type, self._agents, traits, subscriptions, messages)
         return {}, b""
 
     async def _register_instance(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
@@ -175,7 +177,8 @@ class WorkerSession:
         agent = wire.agent_of(header.get("agent"))
         self._principal.check_serve(agent.type)
         subscriptions = self._subscriptions_of(header, own=agent.type)
-        await runtime.host_instance(agent, self._agents, read_traits(header.get("traits")), subscriptions)
+        traits, messages = read_traits(header.get("traits")), _messages_of(request.payload)
+        await runtime.host_instance(agent, self._agents, traits, subscriptions, messages)
         return {}, b""
 
     async def _subscribe(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
@@ -342,6 +345,13 @@ def _on_behalf(
         noticed=bool(header.get("noticed")),
         chain=chain,
     )
+
+
+def _messages_of(payload: bytes) -> TypeMessages:
+    try:
+        return TypeMessages.from_json(payload)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise SerializationError(f"Which messages the type handles can't be read: {error!r:.200}") from None
 
 
 def _chain_of(value: object) -> tuple[str, ...]:

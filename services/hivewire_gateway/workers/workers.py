@@ -22,9 +22,9 @@ class Workers:
 
     def __init__(self, gateway: Gateway) -> None:
         self._relay = gateway.relay
-        self._settings = gateway.settings.workers
+        self._settings = gateway.settings
+        self._draining = gateway.draining
         self._sessions: set[WorkerSession] = set()
-        self._draining = False
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -33,27 +33,25 @@ class Workers:
         return [WebSocketRoute("/v1/workers", self.join)]
 
     async def join(self, websocket: WebSocket) -> None:
-        """Serve a worker for as long as it is connected."""
+        """Serve a worker for as long as it is connected, or until this gateway drains."""
         if SUBPROTOCOL not in websocket.scope.get("subprotocols", ()):
-            problem = Problem(400, f"A worker connects with the WebSocket subprotocol {SUBPROTOCOL}.")
-            await websocket.send_denial_response(problem.response())
-            return
-        if self._draining or len(self._sessions) >= self._settings.max_workers:
-            why = "This gateway ends" if self._draining else "This gateway has all the workers that it takes"
-            problem = Problem(503, f"{why}: connect again, to another one.", headers={"Retry-After": "1"})
-            await websocket.send_denial_response(problem.response())
-            return
+            raise Problem(400, f"A worker connects with the WebSocket subprotocol {SUBPROTOCOL}.")
+        if len(self._sessions) >= self._settings.workers.max_workers:
+            full = "This gateway has all the workers that it takes: connect again, to another one."
+            raise Problem(503, full, headers={"Retry-After": "1"})
         await websocket.accept(subprotocol=SUBPROTOCOL)
         socket = WorkerSocket(websocket)
-        session = WorkerSession(socket, self._relay, principal_of(websocket), self._settings)
+        session = WorkerSession(socket, self._relay, principal_of(websocket), self._settings.workers)
         self._sessions.add(session)
         try:
-            await session.run()
+            async with asyncio.TaskGroup() as group:
+                leaving = group.create_task(self._drain(session), name="hivewire: drain of a worker")
+                await session.run()
+                leaving.cancel()
         finally:
             self._sessions.discard(session)
             await socket.close(1011, "the session has ended")
 
-    async def drain(self) -> None:
-        """Take no more workers, and send those that are here to other gateways, after their work is handed over."""
-        self._draining = True
-        await asyncio.gather(*(session.drain() for session in self._sessions))
+    async def _drain(self, session: WorkerSession) -> None:
+        await self._draining.wait()
+        await session.drain(self._settings.drain_timeout_s)

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 
-from hivewire import AgentId, MessageContext, NatsAgentRuntime, RoutedAgent, RuntimeStateError, rpc
+from hivewire import AgentId, HttpAgentRuntime, MessageContext, NatsAgentRuntime, RoutedAgent, RuntimeStateError, rpc
 
 
 class Worker(RoutedAgent):
@@ -19,7 +19,8 @@ class Worker(RoutedAgent):
 
 
 async def main() -> None:
-    runtime = NatsAgentRuntime(os.environ["BROKER_URL"])
+    url = os.environ["BROKER_URL"]
+    runtime = HttpAgentRuntime(url) if url.startswith("http") else NatsAgentRuntime(url)
     await Worker.register(runtime, "worker", Worker)
     await runtime.start()
     call = asyncio.create_task(runtime.send_message("x", AgentId("silent", "k")))
