@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 from hivewire.cli.app import run
@@ -156,6 +157,7 @@ class CommandLine:
             "PYTHONUNBUFFERED": "1",
         }
         self._started: list[Started] = []
+        self._logs = count()
 
     def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
@@ -190,7 +192,8 @@ class CommandLine:
 
     def start(self, *arguments: str, **environment: str) -> Started:
         """Start a command that goes on until it is ended."""
-        log = self.directory / f"{len(self._started)}.log"
+        # Commands may be started in several threads at once.
+        log = self.directory / f"{next(self._logs)}.log"
         started = Started(list(arguments), {**self.environment, **environment}, self.directory, log)
         self._started.append(started)
         return started
