@@ -368,6 +368,34 @@ class TestAToken:
             await worker.register_factory("other", lambda: Counter(Log()))
         with pytest.raises(AccessDeniedError, match="may not publish"):
             await worker.schedule_message(Step(1), TopicId("steps", "k"), after=1)
+        with pytest.raises(AccessDeniedError, match="may not serve agents of type other"):
+            await worker.send_message(Step(1), AgentId("counter", "k"), sender=AgentId("other", "k"))
+
+    async def test_shows_its_worker_neither_the_states_nor_the_schedules_of_others(
+        self, new_gateway: Callable[..., Any], new_worker: NewWorker, new_runtime: NewRuntime, tmp_path: Path
+    ) -> None:
+        token = new_token()
+        (tmp_path / "tokens").write_text(token_line("caller", token))
+        principals = {"caller": {"send": ["counter/k"]}}
+        server = await new_gateway(security={"tokens": {"file": tmp_path / "tokens"}, "principals": principals})
+        others = new_runtime()
+        await serve_counters(others)
+        await others.start()
+        await others.schedule_message(Step(1), AgentId("counter", "k"), after=3600, id="own")
+        await others.schedule_message(Step(1), AgentId("counter", "secret"), after=3600, id="foreign")
+        caller = new_worker(server.url, token=token)
+        await caller.start()
+        assert await caller.send_message(Step(1), AgentId("counter", "k")) == Step(1)
+        assert [each.id for each in await caller.list_schedules()] == ["own"]
+        with pytest.raises(AccessDeniedError, match="may not send to counter/secret"):
+            await caller.get_schedule("foreign")
+        assert (await caller.agent_metadata(AgentId("counter", "k")))["type"] == "counter"
+        for refused in (
+            caller.agent_save_state(AgentId("counter", "k")),
+            caller.agent_load_state(AgentId("counter", "k"), {}),
+        ):
+            with pytest.raises(AccessDeniedError, match="may not serve agents of type counter"):
+                await refused
 
 
 class TestWhatIsNoWorker:

@@ -218,7 +218,7 @@ class WorkerSession:
             answer = await runtime.send_message(
                 wire.encoded_of(header, request.payload),
                 recipient,
-                sender=wire.optional_agent_of(header.get("sender")),
+                sender=self._sender_of(header),
                 message_id=wire.optional_text_of(header, "message"),
                 timeout=wire.seconds_of(header, "timeout"),
             )
@@ -235,7 +235,7 @@ class WorkerSession:
             stream = runtime.open_stream(
                 wire.encoded_of(header, request.payload),
                 recipient,
-                sender=wire.optional_agent_of(header.get("sender")),
+                sender=self._sender_of(header),
                 message_id=wire.optional_text_of(header, "message"),
                 timeout=wire.seconds_of(header, "timeout"),
                 stream_id=wire.optional_text_of(header, "stream"),
@@ -264,7 +264,7 @@ class WorkerSession:
             await runtime.publish_message(
                 wire.encoded_of(header, request.payload),
                 topic,
-                sender=wire.optional_agent_of(header.get("sender")),
+                sender=self._sender_of(header),
                 message_id=wire.text_of(header, "message"),
             )
         return {"unrouted": runtime.unrouted_messages_count}, b""
@@ -284,17 +284,19 @@ class WorkerSession:
                 cron=rule.cron,
                 time_zone=rule.time_zone,
                 id=wire.optional_text_of(header, "schedule"),
-                sender=wire.optional_agent_of(header.get("sender")),
+                sender=self._sender_of(header),
             )
         return wire.schedule_value(handle.schedule), b""
 
     async def _schedules(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
         for schedule in await runtime.list_schedules():
-            await request.give(wire.schedule_value(schedule), b"")
+            if self._may_aim_at(schedule.target):
+                await request.give(wire.schedule_value(schedule), b"")
         return {}, b""
 
     async def _get_schedule(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
         handle = await runtime.get_schedule(wire.text_of(request.header, "schedule"))
+        self._check_target(handle.schedule.target)
         return wire.schedule_value(handle.schedule), b""
 
     async def _cancel_schedule(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
@@ -313,13 +315,31 @@ class WorkerSession:
         operation = header.get("operation")
         if operation not in ("metadata", "save_state", "load_state"):
             raise SerializationError(f"There is no operation {operation!r:.80}")
+        agent = self._recipient_of(header)
+        if operation != "metadata":
+            # The state of an agent belongs to those who host it.
+            self._principal.check_serve(agent.type)
         with _on_behalf(runtime, header, _chain_of(header.get("chain"))):
-            return _value(await runtime.operate(operation, self._recipient_of(header), request.payload))
+            return _value(await runtime.operate(operation, agent, request.payload))
 
     def _recipient_of(self, header: dict[str, Any]) -> AgentId:
         recipient: AgentId = wire.agent_of(header.get("to"))
         self._principal.check_send(recipient)
         return recipient
+
+    def _sender_of(self, header: dict[str, Any]) -> AgentId | None:
+        sender: AgentId | None = wire.optional_agent_of(header.get("sender"))
+        if sender is not None:
+            # Nobody speaks for agents of others.
+            self._principal.check_serve(sender.type)
+        return sender
+
+    def _may_aim_at(self, target: AgentId | TopicId) -> bool:
+        try:
+            self._check_target(target)
+        except Problem:
+            return False
+        return True
 
     def _check_target(self, target: AgentId | TopicId) -> None:
         if isinstance(target, AgentId):

@@ -9,11 +9,9 @@ class WorkerSettings(BaseModel):
     """Settings of the route `/v1/workers`.
 
     Attributes:
-        max_workers: How many workers one gateway process takes; more are told to come back.
         max_drain_s: How long running handlers may take when a worker leaves, whatever it asks for.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_workers: int = 1_000
     max_drain_s: float = 60.0

@@ -36,9 +36,6 @@ class Workers:
         """Serve a worker for as long as it is connected, or until this gateway drains."""
         if SUBPROTOCOL not in websocket.scope.get("subprotocols", ()):
             raise Problem(400, f"A worker connects with the WebSocket subprotocol {SUBPROTOCOL}.")
-        if len(self._sessions) >= self._settings.workers.max_workers:
-            full = "This gateway has all the workers that it takes: connect again, to another one."
-            raise Problem(503, full, headers={"Retry-After": "1"})
         await websocket.accept(subprotocol=SUBPROTOCOL)
         socket = WorkerSocket(websocket)
         session = WorkerSession(socket, self._relay, principal_of(websocket), self._settings.workers)
