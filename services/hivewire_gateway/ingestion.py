@@ -17,9 +17,10 @@ from hivewire_gateway.cloud_events import CloudEvent, read_events
 from hivewire_gateway.event_data import data_of_body
 from hivewire_gateway.event_store import EventStore, deduplication_id
 from hivewire_gateway.gateway import Gateway
+from hivewire_gateway.message_bodies import named_type
 from hivewire_gateway.problems import Problem
 from hivewire_gateway.security.principals import principal_of
-from hivewire_gateway.topic_requests import check_plain_json, idempotency_key, message_type, topic_of_path
+from hivewire_gateway.topic_requests import check_plain_json, idempotency_key, topic_of_path
 from hivewire_gateway.trace_context import trace_context
 from hivewire_gateway.webhook_consent import answer_to_options
 
@@ -43,7 +44,7 @@ class Ingestion:
         """Store CloudEvents."""
         if request.method == "OPTIONS":
             return answer_to_options(request.headers, self._settings.ingestion)
-        type_name = message_type(request)
+        type_name = named_type(request.headers)
         body = await read_body(request, max_bytes=self._settings.max_body_bytes)
         read = read_events(request.headers.items(), body, max_events=self._settings.ingestion.max_batch_events)
         if read.mode == "batch":
@@ -58,7 +59,7 @@ class Ingestion:
             return answer_to_options(request.headers, self._settings.ingestion)
         topic = topic_of_path(request)
         principal_of(request).check_publish(topic)
-        type_name = message_type(request)
+        type_name = named_type(request.headers)
         key = idempotency_key(request)
         check_plain_json(request)
         body = await read_body(request, max_bytes=self._settings.max_body_bytes)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaType:
-    """A media type. `essence` is `type/subtype` in lower case; `charset` is in lower case, and empty if not named."""
+    """A media type. `essence` is `type/subtype` in lower case, as are the names of its parameters."""
 
     essence: str
-    charset: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -24,16 +25,17 @@ class MediaType:
         found = _ESSENCE.match(text)
         if found is None:
             raise ValueError("not a media type such as application/json")
-        charset, position = "", found.end()
+        parameters: dict[str, str] = {}
+        position = found.end()
         while position < len(text):
             # One parameter at a time: a single pattern for all of them could be made to backtrack for ever.
             parameter = _PARAMETER.match(text, position)
             if parameter is None:
                 raise ValueError("a media type with a malformed parameter")
             position = parameter.end()
-            if (parameter["name"] or "").lower() == "charset":
-                charset = _unquoted(parameter["value"]).lower()
-        return cls(essence=found[0].lower(), charset=charset)
+            if parameter["name"]:
+                parameters.setdefault(parameter["name"].lower(), _unquoted(parameter["value"]))
+        return cls(essence=found[0].lower(), parameters=parameters)
 
     @property
     def is_json(self) -> bool:
@@ -44,7 +46,7 @@ class MediaType:
     @property
     def is_utf8(self) -> bool:
         """Whether its text, if it is any, is UTF-8; ASCII is."""
-        return self.charset in ("", "utf-8", "utf8", "us-ascii")
+        return self.parameters.get("charset", "").lower() in ("", "utf-8", "utf8", "us-ascii")
 
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"

@@ -7,12 +7,12 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from email.message import EmailMessage
 from typing import Any
 from urllib.parse import quote, unquote
 
 from hivewire.relay import Encoded
 from hivewire_gateway.bodies import parse_json
+from hivewire_gateway.media_types import MediaType
 from hivewire_gateway.problems import Problem
 
 MESSAGE_TYPE_HEADER = "Hivewire-Message-Type"
@@ -22,8 +22,7 @@ JSON = "application/json"
 
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 _MAX_TYPE_CHARS = 512
-_is_media_type = re.compile(r"[!#$&+\-.^_a-z0-9]+/[!#$&+\-.^_a-z0-9]+").fullmatch
-_is_printable = re.compile(r"[^\x00-\x1f\x7f]+").fullmatch
+_is_printable = re.compile(r"[^\x00-\x1f\x7f]*").fullmatch
 _is_seconds = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?").fullmatch
 
 
@@ -34,21 +33,41 @@ def message_of(headers: Mapping[str, str], body: bytes) -> Encoded:
     Raises:
         Problem: the body is no message, or nothing says of which type.
     """
-    media_type, parameters = _content_type(headers.get("content-type", JSON))
-    type_name = headers.get(MESSAGE_TYPE_HEADER.lower()) or parameters.get("type", "")
-    if media_type in _FORMS:
+    try:
+        media_type = MediaType.parse(headers.get("content-type", JSON))
+    except ValueError as error:
+        raise Problem(400, f"The Content-Type is {error}.") from None
+    type_name = named_type(headers) or _type_name(media_type.parameters.get("type", ""))
+    if media_type.essence in _FORMS:
         raise Problem(415, f"A message can't be a form: send JSON, with `Content-Type: {JSON}`.")
-    if media_type == JSON:
-        if parameters.get("charset", "utf-8").lower() not in ("utf-8", "us-ascii"):
+    if media_type.essence == JSON:
+        if not media_type.is_utf8:
             raise Problem(415, "JSON must be UTF-8.")
         value = parse_json(body)
         type_name = type_name or type(value).__name__
     if not type_name:
         raise Problem(400, f"Nothing says of which type the message is: name it by the header {MESSAGE_TYPE_HEADER}.")
-    type_name = unquote(type_name)
-    if len(type_name) > _MAX_TYPE_CHARS or not _is_printable(type_name):
+    return Encoded(type_name, media_type.essence, body)
+
+
+def named_type(headers: Mapping[str, str]) -> str:
+    """Return the message type that the header `Hivewire-Message-Type` names; empty without one.
+
+    Raises:
+        Problem: it is malformed.
+    """
+    return _type_name(headers.get(MESSAGE_TYPE_HEADER.lower(), ""))
+
+
+def _type_name(text: str) -> str:
+    try:
+        # Nothing says in which encoding other bytes of a header are.
+        name = unquote(text.encode("ascii").decode(), errors="strict")
+    except UnicodeError:
+        raise Problem(400, f"{MESSAGE_TYPE_HEADER} is not percent-encoded UTF-8.") from None
+    if len(name) > _MAX_TYPE_CHARS or not _is_printable(name):
         raise Problem(400, f"{MESSAGE_TYPE_HEADER} must be a name of at most {_MAX_TYPE_CHARS} characters.")
-    return Encoded(type_name, media_type, body)
+    return name
 
 
 def type_header(message: Encoded) -> dict[str, str]:
@@ -102,19 +121,6 @@ def seconds_of(headers: Mapping[str, str], *, default: float, limit: float) -> f
     if not seconds > 0:
         raise Problem(400, f"{TIMEOUT_HEADER} must be a number of seconds above 0, such as 2.5.")
     return min(seconds, limit)
-
-
-def _content_type(text: str) -> tuple[str, dict[str, str]]:
-    header = EmailMessage()
-    try:
-        header["content-type"] = text
-        media_type = text.partition(";")[0].strip().lower()
-        parameters = {name.lower(): str(value) for name, value in header["content-type"].params.items()}
-    except Exception as error:  # the parser raises whatever it likes on malformed text
-        raise Problem(400, "The Content-Type can't be read.") from error
-    if not _is_media_type(media_type):
-        raise Problem(400, "The Content-Type names no media type.")
-    return media_type, parameters
 
 
 def _refuse(constant: str) -> None:

@@ -13,18 +13,6 @@ from hivewire_gateway.media_types import MediaType
 from hivewire_gateway.problems import Problem
 
 
-def message_type(request: Request) -> str:
-    """Return the message type that the header `Hivewire-Message-Type` names; empty without one.
-
-    Raises:
-        Problem: it is malformed.
-    """
-    name = request.headers.get("hivewire-message-type", "")
-    if _is_visible(name) is None:
-        raise Problem(400, "The header Hivewire-Message-Type has to be the name of a message type.")
-    return name
-
-
 def idempotency_key(request: Request) -> str:
     """Return the `Idempotency-Key` of a request, bare or as a quoted string; empty without one.
 
@@ -83,5 +71,4 @@ def check_plain_json(request: Request) -> None:
         raise Problem(415, "Send JSON, with Content-Type: application/json.", headers={"Accept": "application/json"})
 
 
-_is_visible = re.compile(r"[!-~]{0,255}").fullmatch
 _is_key = re.compile(r'"(?P<quoted>[!#-\[\]-~]{1,255})"|(?P<bare>[!#-~]{1,255})').fullmatch
