@@ -19,10 +19,15 @@ from gateway.workers import Counter, Log, Step, serve_counters, until
 from hivewire import (
     AccessDeniedError,
     AgentId,
+    BaseAgent,
     BrokerUnavailableError,
+    ClosureAgent,
+    ClosureContext,
     HttpAgentRuntime,
+    MessageContext,
     MessageTooLargeError,
     NotAccessibleError,
+    RetryPolicy,
     RuntimeStateError,
     TopicId,
     TypePrefixSubscription,
@@ -30,6 +35,8 @@ from hivewire import (
     WorkerLostError,
 )
 from hivewire.http.frames import decode_frame, encode_frame
+from hivewire.nats.dead_letter_store import DeadLetterFilter, DeadLetterStore, StoredLetter
+from hivewire.nats.subjects import Subjects
 from hivewire_gateway import GatewayServer, new_token, token_line
 
 NewWorker = Callable[..., HttpAgentRuntime]
@@ -216,6 +223,51 @@ class TestABrokenConnection:
             while not await worker._is_idle():
                 await asyncio.sleep(0.01)
         assert sorted(number for _, number in log.handled) == list(range(200))
+
+    async def test_lets_a_resumable_stream_be_read_on(
+        self, new_worker: NewWorker, new_runtime: NewRuntime, proxy: TcpProxy
+    ) -> None:
+        reader, worker = new_worker(http(proxy)), new_runtime()
+        gate = asyncio.Event()
+
+        async def count(ctx: ClosureContext, message: int) -> AsyncIterator[int]:
+            for number in range(1, message + 1):
+                if number == 6:
+                    await gate.wait()
+                yield number
+
+        await ClosureAgent.register_closure(worker, "counting", count)
+        await worker.start()
+        await reader.connect()
+        stream = reader.stream_message(10, AgentId("counting", "k"), resumable=True)
+        assert [await anext(stream) for _ in range(3)] == [1, 2, 3]
+        proxy.cut()
+        gate.set()
+        async with asyncio.timeout(DEADLINE_S):
+            assert [number async for number in stream] == [4, 5, 6, 7, 8, 9, 10]
+        assert stream.position == 10
+
+    async def test_ends_another_stream_with_a_clear_error(
+        self, new_worker: NewWorker, new_runtime: NewRuntime, proxy: TcpProxy
+    ) -> None:
+        reader, worker = new_worker(http(proxy)), new_runtime()
+        cancelled = asyncio.Event()
+
+        async def wait(ctx: ClosureContext, message: int, context: MessageContext) -> AsyncIterator[int]:
+            yield 1
+            context.cancellation_token.add_callback(cancelled.set)
+            await cancelled.wait()
+
+        await ClosureAgent.register_closure(worker, "waiting", wait)
+        await worker.start()
+        await reader.connect()
+        stream = reader.stream_message(10, AgentId("waiting", "k"))
+        assert await anext(stream) == 1
+        proxy.cut()
+        with pytest.raises(WorkerLostError):
+            await anext(stream)
+        async with asyncio.timeout(DEADLINE_S):
+            await cancelled.wait()
 
     async def test_closes_agents_and_keeps_instances(self, new_worker: NewWorker, proxy: TcpProxy) -> None:
         worker = new_worker(http(proxy))
@@ -506,3 +558,37 @@ async def test_after_the_stop_a_worker_is_gone_and_says_so(new_worker: NewWorker
     with pytest.raises(RuntimeStateError):
         await worker.send_message(Step(1), AgentId("counter", "k"))
     await until(lambda: gateway._traffic.open == open_before)
+
+
+class PrivateError(Exception):
+    """One that the gateway does not know."""
+
+
+async def test_a_failed_event_is_told_where_its_handler_runs_and_in_its_dead_letter(
+    new_worker: NewWorker, new_runtime: NewRuntime, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Final(BaseAgent):
+        retry_policy = RetryPolicy(attempts=6, final=(PrivateError,))
+
+        async def on_message_impl(self, message: Any, ctx: MessageContext) -> None:
+            raise PrivateError("the secret")
+
+    worker, client = new_worker(), new_runtime()
+    await worker.register_factory("final", lambda: Final("fails"), expected_class=Final)
+    await worker.add_subscription(TypeSubscription("steps", "final"))
+    await worker.start()
+    await client.connect()
+    await client.publish_message(Step(1), TopicId("steps", "k"))
+
+    letters = DeadLetterStore(client._broker, Subjects(namespace))
+    found: list[StoredLetter] = []
+    async with asyncio.timeout(DEADLINE_S):
+        while not found:
+            found = [each async for each in letters.find(DeadLetterFilter(agent_type="final"))]
+    letter = found[0].letter
+    assert letter is not None
+    assert (letter.error, letter.message, letter.attempts) == (f"{__name__}.PrivateError", "the secret", 1)
+    assert "raise PrivateError" in letter.traceback
+    # The gateway's log holds nothing that an error may tell.
+    assert [each.name for each in caplog.records if each.exc_info] == ["hivewire.http"]
+    assert "the secret" not in "".join(each.getMessage() for each in caplog.records)

@@ -277,7 +277,10 @@ class HostedAgents:
     ) -> Reply:
         if not isinstance(error, MessageDroppedException):
             self._reports.failure(message, agent_id, error)
-        log.info("%s raised %s", agent_id, type(error).__name__)
+        if is_event:
+            log.error("%s failed on an event", agent_id, exc_info=error)
+        else:
+            log.info("%s raised %s on a direct message", agent_id, type(error).__name__)
         header: Header = {"error": 1}
         if is_event and isinstance(error, _policy_of(agent).final):
             header["final"] = 1

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hivewire.exceptions import MessageTooLargeError
+from hivewire.exceptions import MessageTooLargeError, RemoteAgentError
 from hivewire.model.ids import AgentId
+from hivewire.model.remote_errors import is_passed_on
 from hivewire.nats.broker import Broker, JetStreamError
 from hivewire.nats.formats import FORMAT, check_format
 from hivewire.nats.header_text import quoted, unquoted
@@ -115,6 +116,8 @@ class DeadLetter:
 
 def describe(error: BaseException) -> tuple[str, str, str]:
     """Return the class of an error, its text, and its traceback."""
+    if isinstance(error, RemoteAgentError) and is_passed_on(error):
+        return error.type_name, error.message, error.remote_traceback
     cls = type(error)
     name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
     return name, str(error), "".join(traceback.format_exception(error))

@@ -23,6 +23,7 @@ from hivewire.exceptions import (
 )
 from hivewire.logging import EVENT_LOGGER_NAME, MessageHandlerExceptionEvent
 from hivewire.model.ids import AgentId
+from hivewire.model.remote_errors import is_passed_on
 from hivewire.nats.activations import (
     StateFormatError,
     StateRefusedError,
@@ -292,7 +293,8 @@ class EventTurns:
             envelope.topic,
             attempts,
             what,
-            exc_info=error,
+            # What came from elsewhere is logged there, with what its text may tell.
+            exc_info=None if is_passed_on(error) else error,
         )
         if _event_log.isEnabledFor(logging.INFO):
             payload = envelope.payload.decode(errors="replace") if self._record_payloads else envelope.type_name

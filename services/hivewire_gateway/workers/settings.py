@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class WorkerSettings(BaseModel):
@@ -14,4 +14,4 @@ class WorkerSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_drain_s: float = 60.0
+    max_drain_s: float = Field(default=60.0, ge=0, allow_inf_nan=False)

@@ -24,10 +24,6 @@ class Workers:
         self._relay = gateway.relay
         self._settings = gateway.settings
         self._draining = gateway.draining
-        self._sessions: set[WorkerSession] = set()
-
-    def __len__(self) -> int:
-        return len(self._sessions)
 
     def routes(self) -> list[WebSocketRoute]:
         return [WebSocketRoute("/v1/workers", self.join)]
@@ -39,14 +35,12 @@ class Workers:
         await websocket.accept(subprotocol=SUBPROTOCOL)
         socket = WorkerSocket(websocket)
         session = WorkerSession(socket, self._relay, principal_of(websocket), self._settings.workers)
-        self._sessions.add(session)
         try:
             async with asyncio.TaskGroup() as group:
                 leaving = group.create_task(self._drain(session), name="hivewire: drain of a worker")
                 await session.run()
                 leaving.cancel()
         finally:
-            self._sessions.discard(session)
             await socket.close(1011, "the session has ended")
 
     async def _drain(self, session: WorkerSession) -> None:
