@@ -1,6 +1,6 @@
 """Processes that stream and read: `python kept_streams.py producer URL NAMESPACE` serves the type `counter`, and
 `python kept_streams.py reader URL NAMESPACE KEY LAST PAUSE [TIMEOUT]` opens a resumable stream and prints its id
-and each number."""
+and each number after a `#`."""
 
 import asyncio
 import sys
@@ -100,7 +100,7 @@ async def read(url: str, namespace: str, key: str, last: str, pause_s: str, time
     await stream.start()
     print(stream.id, flush=True)
     async for chunk in stream:
-        print(chunk.number, flush=True)
+        print(f"#{chunk.number}", flush=True)
     await runtime.stop()
 
 

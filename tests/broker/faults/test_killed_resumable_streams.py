@@ -48,10 +48,10 @@ async def test_another_process_reads_on_when_the_one_that_opened_the_stream_is_k
     nats_url: str, namespace: str, producer: Program, reader: NatsAgentRuntime
 ) -> None:
     async with program("reader", nats_url, namespace, "k", 150, 0.02) as first:
-        await first.printed("20")
+        await first.printed("#20")
         first.kill()
     stream_id, *read = first.lines
-    last = int(read[-1])
+    last = int(read[-1].removeprefix("#"))
     assert last < 100
     assert await numbers(reader.resume_stream(stream_id, after=last)) == list(range(last + 1, 151))
     assert "cancelled" not in producer.lines
@@ -125,7 +125,7 @@ async def test_the_deadline_holds_when_the_process_that_opened_the_stream_is_kil
     nats_url: str, namespace: str, producer: Program, reader: NatsAgentRuntime
 ) -> None:
     async with program("reader", nats_url, namespace, "k", 1_000_000, 0.02, 3) as first:
-        await first.printed("5")
+        await first.printed("#5")
         first.kill()
         begun = time.monotonic()
     read = []
@@ -218,15 +218,15 @@ async def test_readers_that_are_killed_at_random_moments_are_followed_by_others_
             program("reader", nats_url, namespace, "a", 400, 0.01) as first,
             program("reader", nats_url, namespace, "b", 400, 0.005) as second,
         ):
-            await first.printed("1")
-            await second.printed("1")
+            await first.printed("#1")
+            await second.printed("#1")
             await asyncio.sleep(moments.uniform(0, 1.5))
             first.kill()
             second.kill()
         for one in (first, second):
             stream_id, *read = one.lines
             last = len(read)
-            assert read == [str(number) for number in range(1, last + 1)]
+            assert read == [f"#{number}" for number in range(1, last + 1)]
             assert await numbers(reader.resume_stream(stream_id, after=last)) == list(range(last + 1, 401))
     assert "cancelled" not in producer.lines
 
