@@ -330,6 +330,33 @@ class TestAGatewayThatEnds:
             assert await caller.send_message(Step(1), AgentId("counter", "k")) == Step(2)
             await worker.stop()
 
+    async def test_leaves_calls_of_its_workers_with_a_clear_error_and_publishes_again(
+        self, new_gateway: Callable[..., Any], new_runtime: NewRuntime
+    ) -> None:
+        first = await new_gateway(drain_timeout_s=0.2)
+        served = new_runtime()
+        log = await serve_counters(served)
+        log.gate.clear()
+        await served.start()
+        async with TcpProxy(first.url) as proxy:
+            client = HttpAgentRuntime(http(proxy), drain_timeout=0.2)
+            await client.connect()
+            call = asyncio.create_task(client.send_message(Step(1), AgentId("counter", "k")))
+            await until(lambda: log.entered == [("k", 1)])
+            second = await new_gateway()
+            proxy.target(second.url)
+            leaving = asyncio.create_task(first.__aexit__(None, None, None))
+            await until(lambda: not client._link.connected)
+            await client.publish_message(Step(2), TopicId("steps", "other"))
+            with pytest.raises(WorkerLostError):
+                async with asyncio.timeout(DEADLINE_S):
+                    await call
+            await leaving
+            log.gate.set()
+            await until(lambda: ("other", 2) in log.handled)
+            assert await client.send_message(Step(3), AgentId("counter", "new")) == Step(3)
+            await client.stop()
+
 
 class TestConnecting:
     @pytest.mark.parametrize("url", ["nats://127.0.0.1", "127.0.0.1:8080", "http://", "http://a@b", "http://b?c=d"])

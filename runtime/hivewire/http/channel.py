@@ -201,7 +201,8 @@ Serve = Callable[[IncomingRequest], Awaitable[tuple[Header, bytes]]]
 
 
 class Channel:
-    """One side of a connection: `ask` the other side, and `serve` what it asks, while `run` runs.
+    """One side of a connection: `ask` the other side, and `serve` what it asks, while `run` runs. `is_leaving`: the
+    other side has said that it is about to end it.
 
     Args:
         serve: Answers a request: what it raises becomes the answer too.
@@ -230,6 +231,7 @@ class Channel:
         self._gate = asyncio.Lock()
         self._end = asyncio.Event()
         self.closed: ChannelClosedError | None = None
+        self.is_leaving = False
 
     async def ask(self, op: str, header: Header | None = None, payload: bytes = b"") -> OutgoingRequest:
         """Send a request.

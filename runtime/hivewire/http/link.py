@@ -96,6 +96,7 @@ class Link:
 
     def leave(self, channel: Channel) -> None:
         """Begin nothing more on this connection: the gateway is about to end it."""
+        channel.is_leaving = True
         if channel is self._channel:
             self.trouble = "it ends, and another one is looked for"
             self._usable.clear()

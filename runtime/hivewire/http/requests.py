@@ -64,6 +64,9 @@ class Requests:
                 return await channel.answer_to(op, header, payload)
             except ChannelClosedError:
                 continue
+            except RuntimeStateError:
+                if not self._is_gone(channel):
+                    raise
 
     async def call(
         self, op: str, header: Header, payload: bytes, *, timeout: float, token: CancellationToken | None, what: str
@@ -147,9 +150,17 @@ class Requests:
             if turn is not None:
                 turn.learn()
             raise
+        except RuntimeStateError as error:
+            if not self._is_gone(channel):
+                raise
+            raise ChannelClosedError("the gateway ends", sent=True) from error
         finally:
             unlink()
             request.cancel()
+
+    def _is_gone(self, channel: Channel) -> bool:
+        """Tell whether it is the gateway that has stopped, and not this runtime."""
+        return channel.is_leaving and not self.stopping
 
     async def begin(self, channel: Channel, op: str, header: Header, payload: bytes) -> OutgoingRequest:
         """Send a request as part of the turn that runs."""
