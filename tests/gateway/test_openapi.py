@@ -142,6 +142,8 @@ async def test_the_page_needs_nothing_from_elsewhere_and_runs_no_script_but_its_
 
 
 @pytest.mark.usefixtures("document")
+# The gateway runs beside the strategies, and may use the module meanwhile.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 async def test_requests_that_are_made_of_the_document_are_answered_as_it_says(gateway: GatewayServer) -> None:
     await asyncio.to_thread(_run_generated_requests, gateway.url)
 

@@ -40,11 +40,11 @@ def gateway(*, config: Path | None, typed: Mapping[str, object], broker: str, na
     follow_parent()
     url = checked_broker(broker)
     checked_subjects(namespace)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # A broker that is not there is told once, by the error.
-    logging.getLogger("hivewire").setLevel(logging.WARNING)
     try:
         settings = load_settings(config, {key: value for key, value in typed.items() if value is not None})
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        # A broker that is not there is told once, by the error.
+        logging.getLogger("hivewire").setLevel(logging.WARNING)
         asyncio.run(_serve(settings, url, namespace, credentials))
     except ConfigurationError as error:
         raise UsageError(str(error)) from None

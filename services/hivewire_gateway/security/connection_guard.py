@@ -45,7 +45,8 @@ class GuardedProtocol(H11Protocol):
         connection: socket.socket | None = transport.get_extra_info("socket")
         if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
             # Of a machine that is gone nothing comes, not even the end of the connection.
-            timeout_ms = int(self._limits.write_timeout_s * 1000)
+            # Later than this process does, which also tells a client that is still there.
+            timeout_ms = int(self._limits.write_timeout_s * 2000)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
         if len(self.connections) > self._limits.max_connections:
             self._turn_away()
