@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,15 @@ from hivewire.cli.app import run
 from hivewire_gateway.security.static_tokens import StaticTokens
 
 BROKER = ("--broker", "nats://127.0.0.1:1")
+
+
+@pytest.fixture(autouse=True)
+def keep_log_level() -> Iterator[None]:
+    """Give the loggers of the process back as the command found them."""
+    logger = logging.getLogger("hivewire")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 def fails(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> str:
