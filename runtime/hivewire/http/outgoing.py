@@ -24,7 +24,7 @@ from hivewire.http.requests import Requests, check_size
 from hivewire.logging import DeliveryStage, MessageKind
 from hivewire.model.call_limit import CallLimit
 from hivewire.model.cancellation import CancellationToken
-from hivewire.model.contexts import MessageContext, current_turn
+from hivewire.model.contexts import current_turn, outgoing_context
 from hivewire.model.ids import AgentId
 from hivewire.model.interventions import InterventionChain
 from hivewire.model.schedule_rules import ScheduleRule
@@ -121,7 +121,7 @@ class Outgoing:
                 derived = turn.next_id()
             message_id = message_id or derived or self._new_id()
             if self._interventions:
-                context = _context(sender, topic, token, message_id)
+                context = outgoing_context(sender, topic, token, message_id)
                 try:
                     message = await self._interventions.on_publish(message, message_context=context)
                 except MessageDroppedException:
@@ -175,7 +175,7 @@ class Outgoing:
         name = id or derived or secrets.token_hex(12)
         if self._interventions:
             topic = target if isinstance(target, TopicId) else None
-            context = _context(sender, topic, None, name)
+            context = outgoing_context(sender, topic, None, name)
             if isinstance(target, AgentId):
                 message = await self._interventions.on_send(message, message_context=context, recipient=target)
             else:
@@ -217,7 +217,7 @@ class Outgoing:
         """Return what is to be sent to an agent."""
         if self._interventions:
             message_id = message_id or self._new_id()
-            context = _context(sender, None, token, message_id)
+            context = outgoing_context(sender, None, token, message_id)
             message = await self._interventions.on_send(message, message_context=context, recipient=recipient)
         encoded = self._serializers.encode(message)
         self._reports.message(encoded, sender, recipient, MessageKind.DIRECT, DeliveryStage.SEND)
@@ -248,15 +248,3 @@ class Outgoing:
 
     def _new_id(self) -> str:
         return f"{self._id_prefix}-{next(self._ids):x}"
-
-
-def _context(
-    sender: AgentId | None, topic: TopicId | None, token: CancellationToken | None, message_id: str
-) -> MessageContext:
-    return MessageContext(
-        sender=sender,
-        topic_id=topic,
-        is_rpc=topic is None,
-        cancellation_token=token or CancellationToken(),
-        message_id=message_id,
-    )

@@ -31,6 +31,7 @@ __all__ = [
     "TurnContext",
     "current_turn",
     "enter_turn",
+    "outgoing_context",
 ]
 
 T = TypeVar("T")
@@ -49,6 +50,19 @@ class MessageContext:
     is_rpc: bool
     cancellation_token: CancellationToken
     message_id: str
+
+
+def outgoing_context(
+    sender: AgentId | None, topic: TopicId | None, token: CancellationToken | None, message_id: str
+) -> MessageContext:
+    """Return what intervention handlers learn about a message on its way out."""
+    return MessageContext(
+        sender=sender,
+        topic_id=topic,
+        is_rpc=topic is None,
+        cancellation_token=token or CancellationToken(),
+        message_id=message_id,
+    )
 
 
 class MessageHandlerContext:

@@ -13,7 +13,7 @@ from hivewire.exceptions import MessageDroppedException, MessageTooLargeError, U
 from hivewire.logging import EVENT_LOGGER_NAME, DeliveryStage, MessageEvent, MessageKind
 from hivewire.model.call_limit import CallLimit, limit_of
 from hivewire.model.cancellation import CancellationToken
-from hivewire.model.contexts import MessageContext, current_turn
+from hivewire.model.contexts import current_turn, outgoing_context
 from hivewire.model.ids import AgentId
 from hivewire.model.interventions import InterventionChain
 from hivewire.model.remote_errors import decode_error
@@ -165,7 +165,7 @@ class Outgoing:
                 derived = turn.next_id()
             message_id = message_id or derived or self._new_id()
             if self._interventions:
-                context = _context(sender, topic, cancellation_token, message_id)
+                context = outgoing_context(sender, topic, cancellation_token, message_id)
                 try:
                     message = await self._interventions.on_publish(message, message_context=context)
                 except MessageDroppedException:
@@ -224,7 +224,7 @@ class Outgoing:
     ) -> CallEnvelope:
         if self._interventions:
             message_id = message_id or self._new_id()
-            context = _context(sender, None, token, message_id)
+            context = outgoing_context(sender, None, token, message_id)
             message = await self._interventions.on_send(message, message_context=context, recipient=recipient)
         encoded = self._serializers.encode(message)
         if _event_log.isEnabledFor(logging.INFO):
@@ -299,18 +299,6 @@ class Outgoing:
 
     def _new_id(self) -> str:
         return f"{self._id_prefix}-{next(self._ids):x}"
-
-
-def _context(
-    sender: AgentId | None, topic: TopicId | None, token: CancellationToken | None, message_id: str
-) -> MessageContext:
-    return MessageContext(
-        sender=sender,
-        topic_id=topic,
-        is_rpc=topic is None,
-        cancellation_token=token or CancellationToken(),
-        message_id=message_id,
-    )
 
 
 def _named_key(key: str) -> str | None:

@@ -6,15 +6,13 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self, TypeVar
 
 from typing_extensions import Unpack
 
 from hivewire.agents.concurrency import checked_concurrency
 from hivewire.agents.descriptions import described
-from hivewire.agents.serving_host import ServingHost
+from hivewire.agents.scheduling_host import SchedulingHost
 from hivewire.exceptions import (
     AgentNotFoundError,
     NotAccessibleError,
@@ -29,7 +27,7 @@ from hivewire.model.interventions import InterventionChain
 from hivewire.model.readiness import Readiness
 from hivewire.model.runtime import Agent
 from hivewire.model.schedule_rules import ScheduleRule
-from hivewire.model.schedules import Schedule, ScheduleHandle, check_schedule
+from hivewire.model.schedules import Schedule
 from hivewire.model.serialization import MessageSerializer
 from hivewire.model.state_values import decode_state, encode_state
 from hivewire.model.streams import MessageStream, check_position
@@ -62,12 +60,11 @@ _event_log = logging.getLogger(EVENT_LOGGER_NAME)
 
 AgentT = TypeVar("AgentT", bound=Agent)
 
-_NO_SPAN: AbstractContextManager[object] = nullcontext()
 _IDLE_POLL_S = 0.02
 _TICK_S = 1.0
 
 
-class NatsAgentRuntime(ServingHost):
+class NatsAgentRuntime(SchedulingHost):
     """An agent runtime over NATS: any number of processes, one agent API.
 
     Register agents before or after `start`; `async with` starts it and stops it. `broker_url` is `nats://host:4222` or
@@ -367,68 +364,22 @@ class NatsAgentRuntime(ServingHost):
                 message, topic_id, sender=sender, cancellation_token=cancellation_token, message_id=message_id
             )
 
-    async def schedule_message(
-        self,
-        message: Any,
-        target: AgentId | TopicId,
-        *,
-        at: datetime | None = None,
-        after: float | timedelta | None = None,
-        every: float | timedelta | None = None,
-        cron: str | None = None,
-        time_zone: str | None = None,
-        id: str | None = None,
-        sender: AgentId | None = None,
-    ) -> ScheduleHandle:
-        """Send a message to one agent, or publish it to a topic, at a time or again and again; see `MessageScheduler`.
+    async def _schedule(
+        self, message: Any, target: AgentId | TopicId, rule: ScheduleRule, *, id: str | None, sender: AgentId | None
+    ) -> Schedule:
+        return await self._scheduling.schedule(message, target, rule, schedule_id=id, sender=sender)
 
-        Returns when the broker has stored it; it then outlives this process. Times are by the broker's clock. What a
-        turn schedules is scheduled once, also when the turn is run again within two minutes.
-
-        Raises:
-            ValueError: not exactly one rule, or one that can't be followed.
-            SerializationError: the message can't be encoded.
-            MessageDroppedException: an intervention handler dropped it.
-            MessageTooLargeError: it exceeds the broker's limit.
-            BrokerUnavailableError: it was not stored within `publish_timeout`; whether it is stored is unknown.
-            RuntimeStateError: not connected.
-        """
-        rule = ScheduleRule.of(at=at, after=after, every=every, cron=cron, time_zone=time_zone)
-        check_schedule(id, target)
-        await self._ready()
-        if self._options.strict_ids:
-            check_strict_agent_id(target) if isinstance(target, AgentId) else check_strict_topic_id(target)
-        with self._span_of(message, target):
-            schedule = await self._scheduling.schedule(message, target, rule, schedule_id=id, sender=sender)
-        return ScheduleHandle(schedule, self._cancel_schedule)
-
-    async def list_schedules(self) -> list[Schedule]:
-        """Return the schedules of the namespace that wait to fire, whoever made them, by their next time.
-
-        Raises:
-            BrokerUnavailableError: nobody answered in time.
-            RuntimeStateError: not connected.
-        """
-        await self._ready()
+    async def _all_schedules(self) -> list[Schedule]:
         records, unreadable = await self._scheduling.store.all()
         for problem in unreadable:
             log.error("a schedule can't be read: %s", problem)
         return [record.schedule for record in records]
 
-    async def get_schedule(self, id: str) -> ScheduleHandle:
-        """Find a schedule, whoever made it.
-
-        Raises:
-            ScheduleNotFoundError: there is none of that id, or it has fired for the last time.
-            SerializationError, UnsupportedFormatError: it can't be read.
-            BrokerUnavailableError: nobody answered in time.
-            RuntimeStateError: not connected.
-        """
-        await self._ready()
+    async def _find_schedule(self, id: str) -> Schedule:
         record = await self._scheduling.store.get(id)
         if record is None:
             raise ScheduleNotFoundError(f"There is no schedule {id!r}, or it has fired for the last time")
-        return ScheduleHandle(record.schedule, self._cancel_schedule)
+        return record.schedule
 
     async def _cancel_schedule(self, id: str) -> bool:
         await self._ready()
@@ -659,12 +610,6 @@ class NatsAgentRuntime(ServingHost):
         if self._adopted:
             await self._settle_adopted()
         self._check_connected()
-
-    def _span_of(self, message: Any, destination: AgentId | TopicId) -> AbstractContextManager[object]:
-        if not self._tracer.enabled:
-            return _NO_SPAN
-        attributes = {"messaging.message.type": type(message).__name__}
-        return self._tracer.span("create", self._tracer.destination_of(destination), attributes=attributes)
 
     async def _is_idle(self) -> bool:
         outgoing = self._outgoing
