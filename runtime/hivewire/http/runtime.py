@@ -257,7 +257,7 @@ class HttpAgentRuntime(SchedulingHost):
             reconnect_timeout=self._options.delivery_timeout,
         )
         decode = partial(self._outgoing.answered, recipient=recipient, sender=sender)
-        return HttpMessageStream(asked, decode, id=stream_id)
+        return HttpMessageStream(asked, decode, id=stream_id, announced=resumable)
 
     def resume_stream(self, stream_id: str, *, after: int = 0, timeout: float | None = None) -> MessageStream:
         """Read a resumable stream, which any process may have opened, from the chunk that follows number `after`; see

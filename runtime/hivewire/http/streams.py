@@ -108,7 +108,11 @@ class StreamRequest:
 
 
 class HttpMessageStream(MessageStream):
-    """A stream whose chunks come from the gateway."""
+    """A stream whose chunks come from the gateway.
+
+    Args:
+        announced: Whether its first item says that others find it now, as that of a new resumable one does.
+    """
 
     def __init__(
         self,
@@ -117,6 +121,7 @@ class HttpMessageStream(MessageStream):
         *,
         after: int = 0,
         id: str | None = None,
+        announced: bool = False,
     ) -> None:
         self._asked = asked
         self._decode = decode
@@ -124,6 +129,7 @@ class HttpMessageStream(MessageStream):
         self._request: OutgoingRequest | None = None
         self._error: BaseException | None = None
         self._id = id
+        self._announced = announced
         self._started = False
         self._closed = False
 
@@ -141,6 +147,9 @@ class HttpMessageStream(MessageStream):
         self._started = True
         try:
             self._request = await self._asked.open()
+            if self._announced:
+                # Without one there is an outcome, which the reader gets.
+                await self._request.next_item()
         except Exception as error:
             self._error = error
         except BaseException:

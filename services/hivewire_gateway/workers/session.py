@@ -240,6 +240,10 @@ class WorkerSession:
                 timeout=wire.seconds_of(header, "timeout"),
                 stream_id=wire.optional_text_of(header, "stream"),
             )
+            if stream.id is not None:
+                await stream.start()
+                # From now on others find it.
+                await request.give({"started": True}, b"")
             return await _streamed(request, stream)
 
     async def _resume(self, runtime: StandInRuntime, request: IncomingRequest) -> Answer:
