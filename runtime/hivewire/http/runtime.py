@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from typing_extensions import Unpack
 
 from hivewire.agents.concurrency import checked_concurrency
 from hivewire.agents.descriptions import described
-from hivewire.agents.scheduling_host import SchedulingHost
+from hivewire.agents.operating_host import OperatingHost
 from hivewire.exceptions import (
     AgentNotFoundError,
     HivewireError,
@@ -35,14 +34,13 @@ from hivewire.http.streams import HttpMessageStream, StreamRequest
 from hivewire.http.traits import traits_of
 from hivewire.model.call_limit import check_timeout
 from hivewire.model.cancellation import CancellationToken
-from hivewire.model.ids import AgentId, AgentMetadata, AgentType, check_strict_agent_id
+from hivewire.model.ids import AgentId, AgentType, check_strict_agent_id
 from hivewire.model.interventions import InterventionChain
 from hivewire.model.readiness import Readiness
 from hivewire.model.runtime import Agent
 from hivewire.model.schedule_rules import ScheduleRule
 from hivewire.model.schedules import Schedule
 from hivewire.model.serialization import MessageSerializer
-from hivewire.model.state_values import decode_state, encode_state
 from hivewire.model.streams import MessageStream, check_position
 from hivewire.model.subscriptions import Subscription
 from hivewire.model.topics import TopicId, check_strict_topic_id
@@ -57,7 +55,7 @@ AgentT = TypeVar("AgentT", bound=Agent)
 _STOP_MARGIN_S = 15.0
 
 
-class HttpAgentRuntime(SchedulingHost):
+class HttpAgentRuntime(OperatingHost):
     """An agent runtime that reaches NATS and all others through a gateway, by one WebSocket to its one port.
 
     Register agents before or after `start`; `async with` starts it and stops it. `gateway_url` is `http://host:8080` or
@@ -467,46 +465,10 @@ class HttpAgentRuntime(SchedulingHost):
             await self._requests.ask("activate", {"agent": wire.agent_value(id)})
         return await super().try_get_underlying_agent_instance(id, type)
 
-    async def get(
-        self, id_or_type: AgentId | AgentType | str, /, key: str = "default", *, lazy: bool = True
-    ) -> AgentId:
-        """Return the id of an agent; with `lazy=False` its process also builds it."""
-        agent_id = id_or_type if isinstance(id_or_type, AgentId) else AgentId(id_or_type, key)
-        if not lazy:
-            await self.agent_metadata(agent_id)
-        return agent_id
-
-    async def agent_metadata(self, agent: AgentId) -> AgentMetadata:
-        """Describe an agent, in whatever process it lives.
-
-        Raises:
-            AgentNotFoundError: it is unknown.
-        """
-        await self._ready()
-        data = await self._outgoing.operate("metadata", agent)
-        return AgentMetadata(type=data["type"], key=data["key"], description=data["description"])
-
-    async def agent_save_state(self, agent: AgentId) -> Mapping[str, Any]:
-        """Return the state of one agent, in whatever process it lives: what it has in memory, or what is stored.
-
-        Raises:
-            AgentNotFoundError: it is unknown.
-        """
-        await self._ready()
-        plain = await self._outgoing.operate("save_state", agent)
-        state: Mapping[str, Any] = decode_state(json.dumps(plain), self._serializers, strict=False)
-        return state
-
-    async def agent_load_state(self, agent: AgentId, state: Mapping[str, Any]) -> None:
-        """Give one agent a state that `agent_save_state` returned, in whatever process it lives. If the agent keeps
-        state, it is stored when this returns.
-
-        Raises:
-            AgentNotFoundError: it is unknown.
-            StateConflictError: somebody else wrote the agent's state at the same time.
-        """
-        await self._ready()
-        await self._outgoing.operate("load_state", agent, json.loads(encode_state(state, self._serializers)))
+    async def _operate(
+        self, operation: Literal["metadata", "save_state", "load_state"], agent: AgentId, argument: Any = None
+    ) -> Any:
+        return await self._outgoing.operate(operation, agent, argument)
 
     async def load_state(self, state: Mapping[str, Any]) -> None:
         """Give agents the states that `save_state` returned, in whatever processes they live. Types that this process
