@@ -19,8 +19,9 @@ from types import TracebackType
 from typing import Self
 
 from hivewire.model.readiness import Readiness
+from hivewire.telemetry.exposition import METRICS_CONTENT_TYPE, metrics_text
 
-__all__ = ["HealthServer", "Page", "Readiness"]
+__all__ = ["HealthServer", "Page", "Readiness", "metrics_page"]
 
 log = logging.getLogger("hivewire.health")
 
@@ -38,6 +39,11 @@ class Page:
     body: bytes
     content_type: str = _TEXT
     status: int = 200
+
+
+def metrics_page() -> Page:
+    """Return all that this process counts, for Prometheus. May be called from any thread."""
+    return Page(body=metrics_text(), content_type=METRICS_CONTENT_TYPE)
 
 
 class HealthServer:

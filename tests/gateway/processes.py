@@ -15,7 +15,7 @@ class GatewayProcess:
     def __init__(self, cli: CommandLine, *arguments: str, **environment: str) -> None:
         self.started: Started = cli.start("gateway", "--port", "0", "--metrics-port", "0", *arguments, **environment)
         output = self.started.shows("the gateway listens at")
-        found = re.search(r"the gateway listens at (\S+); health and metrics are at (\S+)", output)
+        found = re.search(r"the gateway listens at ([^\s;]+); health and metrics are at ([^\s\"]+)", output)
         assert found is not None, output
         self.url, self.health_url = found.groups()
 

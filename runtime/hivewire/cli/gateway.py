@@ -15,6 +15,7 @@ from hivewire.cli.errors import CommandError, UsageError
 from hivewire.cli.lifeline import follow_parent
 from hivewire.cli.signals import stop_signal
 from hivewire.cli.waiting import first_of
+from hivewire.telemetry.log_lines import configure_logging
 
 if TYPE_CHECKING:
     from hivewire_gateway import Settings
@@ -42,7 +43,7 @@ def gateway(*, config: Path | None, typed: Mapping[str, object], broker: str, na
     checked_subjects(namespace)
     try:
         settings = load_settings(config, {key: value for key, value in typed.items() if value is not None})
-        logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        configure_logging()
         # A broker that is not there is told once, by the error.
         logging.getLogger("hivewire").setLevel(logging.WARNING)
         asyncio.run(_serve(settings, url, namespace, credentials))

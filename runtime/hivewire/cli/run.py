@@ -16,9 +16,11 @@ from hivewire.cli.signals import stop_signal
 from hivewire.cli.waiting import first_of
 from hivewire.distributed import NatsAgentRuntime
 from hivewire.exceptions import RuntimeStateError
-from hivewire.health import HealthServer
+from hivewire.health import HealthServer, metrics_page
 from hivewire.nats.addresses import checked_url
 from hivewire.nats.options import OptionKeywords
+from hivewire.telemetry.exporting import start_exporting
+from hivewire.telemetry.log_lines import configure_logging
 
 log = logging.getLogger("hivewire.run")
 
@@ -61,6 +63,10 @@ def run(
     place = Target.parse(target)
     setup = place.load()
     _log_to_stderr(log_level)
+    try:
+        stop_exporting = start_exporting(service=deployment, instance=instance_id)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     runtime = NatsAgentRuntime(url, instance_id=instance_id or None, **options)
     with nullcontext() if health is None else _health_server(*health, runtime) as server:
         service = _Service(
@@ -71,7 +77,10 @@ def run(
             log_level=log_level,
             health=server,
         )
-        asyncio.run(service.serve())
+        try:
+            asyncio.run(service.serve())
+        finally:
+            stop_exporting()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +117,7 @@ class _Service:
         await self.runtime.connect()
         logging.getLogger("hivewire").setLevel(_level_number(self.log_level))
         if self.health is not None:
-            log.info("/healthz and /readyz are served on port %d", self.health.port)
+            log.info("/healthz, /readyz and /metrics are served on port %d", self.health.port)
         if self.is_embedded:
             log.info("the embedded broker runs at %s", self.runtime.broker_url)
         try:
@@ -127,7 +136,7 @@ class _Service:
 
 def _health_server(host: str, port: int, runtime: NatsAgentRuntime) -> HealthServer:
     try:
-        return HealthServer(host, port, readiness=lambda: runtime.ready)
+        return HealthServer(host, port, readiness=lambda: runtime.ready, pages={"/metrics": metrics_page})
     except OSError as error:
         raise CommandError(
             f"the health can't be served at {host} port {port} ({error.strerror or error}): choose another "
@@ -151,7 +160,7 @@ def _log_to_stderr(level: str) -> None:
 
     Until it is connected only warnings are shown: a server that is not there is told once, by the error.
     """
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure_logging()
     # Not the root logger's level: that would also turn on the log of every message.
     logging.getLogger("hivewire").setLevel(max(logging.WARNING, _level_number(level)))
 

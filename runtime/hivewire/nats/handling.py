@@ -18,7 +18,7 @@ from hivewire.model.serializer_registry import SerializerRegistry
 from hivewire.model.state_values import decode_state, encode_state
 from hivewire.model.streams import close_stream, is_stream
 from hivewire.nats.turn import Streamed, Turn
-from hivewire.telemetry import MessageTracer
+from hivewire.telemetry import MessageTracer, RuntimeMetrics
 
 log = logging.getLogger("hivewire.turns")
 _event_log = logging.getLogger(EVENT_LOGGER_NAME)
@@ -29,9 +29,12 @@ _CHUNKS_AT_ONCE = 64
 class Handling:
     """Runs the handlers of one process's agents."""
 
-    def __init__(self, serializers: SerializerRegistry, tracer: MessageTracer, *, record_payloads: bool) -> None:
+    def __init__(
+        self, serializers: SerializerRegistry, tracer: MessageTracer, metrics: RuntimeMetrics, *, record_payloads: bool
+    ) -> None:
         self._serializers = serializers
         self._tracer = tracer
+        self._metrics = metrics
         self._record_payloads = record_payloads
         self._running: set[Turn] = set()
         self._apart: set[asyncio.Task[Any]] = set()
@@ -57,6 +60,7 @@ class Handling:
         # An earlier attempt may have been.
         turn.overdue, turn.cancelled = 0, False
         self._running.add(turn)
+        begun = time.monotonic()
         try:
             if apart:
                 return await self._handle_apart(turn, agent, nested, in_chain)
@@ -69,6 +73,7 @@ class Handling:
                 raise asyncio.CancelledError(f"The message to {turn.agent} was cancelled") from error
             raise DeadlineExceededError(f"The turn of {turn.agent} took longer than its limit") from error
         finally:
+            self._metrics.of_type(turn.agent.type).duration.observe(time.monotonic() - begun)
             self._running.discard(turn)
             turn.task = turn.left = None
             if turn.overdue and turn.sequence is not None:

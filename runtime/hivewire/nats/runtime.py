@@ -51,7 +51,7 @@ from hivewire.nats.subjects import Subjects
 from hivewire.nats.task_scope import TaskScope
 from hivewire.nats.tokens import slot
 from hivewire.nats.topic_filters import TopicFilter
-from hivewire.telemetry import MessageTracer
+from hivewire.telemetry import MessageTracer, RuntimeMetrics
 
 log = logging.getLogger("hivewire.runtime")
 _event_log = logging.getLogger(EVENT_LOGGER_NAME)
@@ -96,6 +96,7 @@ class NatsAgentRuntime(OperatingHost):
         )
         self._interventions = InterventionChain(self._options.intervention_handlers)
         self._tracer = MessageTracer(self._options.tracer_provider, instance=self._options.instance_id)
+        self._metrics = RuntimeMetrics(self._options.namespace)
         self._tasks = TaskScope(on_failure=self._fail)
         self._declarations = Declarations()
         self._adopted: list[tuple[AgentId, list[TopicFilter]]] = []
@@ -190,6 +191,7 @@ class NatsAgentRuntime(OperatingHost):
                 self._serializers,
                 self._interventions,
                 self._tracer,
+                self._metrics,
                 self._tasks,
                 self._options,
                 stream,

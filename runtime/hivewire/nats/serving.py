@@ -35,7 +35,7 @@ from hivewire.nats.subscription import BrokerSubscription
 from hivewire.nats.task_scope import TaskScope
 from hivewire.nats.tokens import slot_of_token, token
 from hivewire.nats.turns import Turns
-from hivewire.telemetry import MessageTracer
+from hivewire.telemetry import MessageTracer, RuntimeMetrics
 
 log = logging.getLogger("hivewire.serving")
 
@@ -62,6 +62,7 @@ class Serving:
         serializers: SerializerRegistry,
         interventions: InterventionChain,
         tracer: MessageTracer,
+        metrics: RuntimeMetrics,
         tasks: TaskScope,
         options: RuntimeOptions,
         stream: EventStream,
@@ -92,6 +93,7 @@ class Serving:
             catalog,
             serializers,
             tracer,
+            metrics,
             Activations(
                 catalog,
                 serializers,

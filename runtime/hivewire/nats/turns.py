@@ -44,7 +44,7 @@ from hivewire.nats.turn import GivenUpError, SessionLapsedError, Turn, TurnWithd
 from hivewire.nats.turn_slots import DEFAULT_MAX_TURNS, TurnSlots
 from hivewire.nats.turn_waits import TurnSlot, TurnWaits
 from hivewire.nats.waiting_room import WaitingRoom
-from hivewire.telemetry import MessageTracer
+from hivewire.telemetry import MessageTracer, RuntimeMetrics
 
 log = logging.getLogger("hivewire.turns")
 _event_log = logging.getLogger(EVENT_LOGGER_NAME)
@@ -77,6 +77,7 @@ class Turns:
         catalog: AgentCatalog,
         serializers: SerializerRegistry,
         tracer: MessageTracer,
+        metrics: RuntimeMetrics,
         activations: Activations,
         *,
         concurrency: Concurrency | None,
@@ -87,7 +88,7 @@ class Turns:
         handling: type[Handling] = Handling,
     ) -> None:
         self._catalog = catalog
-        self._handling = handling(serializers, tracer, record_payloads=record_payloads)
+        self._handling = handling(serializers, tracer, metrics, record_payloads=record_payloads)
         self._activations = activations
         self._concurrency = concurrency
         self._residency = residency or Residency()

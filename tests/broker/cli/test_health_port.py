@@ -16,7 +16,7 @@ from hivewire.nats.embedded import EmbeddedServer
 def serve(cli: CommandLine, *arguments: str) -> tuple[Started, str]:
     """Serve agents, and return the process with the address of its health."""
     served = cli.serve("setup", "--health-port", "0", *arguments)
-    found = re.search(r"/healthz and /readyz are served on port (\d+)", served.output)
+    found = re.search(r"/healthz, /readyz and /metrics are served on port (\d+)", served.output)
     assert found is not None, served.output
     return served, f"http://127.0.0.1:{found[1]}"
 
@@ -95,3 +95,11 @@ def test_a_health_port_that_is_taken_is_one_line(cli: CommandLine) -> None:
     port = health.rpartition(":")[2]
     text = cli.fails("run", "agents:setup", "--health-port", port, code=1)
     assert f"can't be served at 127.0.0.1 port {port} (Address already in use)" in text
+
+
+def test_it_tells_prometheus_how_long_its_handlers_take(cli: CommandLine) -> None:
+    _, health = serve(cli)
+    cli.prints("send", "greeter/a", '{"name": "Ada"}', "--type", "Greet")
+    status, text = get(f"{health}/metrics")
+    assert status == 200
+    assert 'hivewire_message_process_duration_seconds_count{agent_type="greeter",system=' in text

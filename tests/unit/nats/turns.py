@@ -18,7 +18,7 @@ from hivewire.nats.state_records import StateRecord
 from hivewire.nats.subjects import Subjects
 from hivewire.nats.turn import Turn
 from hivewire.nats.turns import Turns
-from hivewire.telemetry import MessageTracer
+from hivewire.telemetry import MessageTracer, RuntimeMetrics
 
 AGENT = AgentId("agent", "k")
 TOPIC = TopicId("t", "k")
@@ -144,7 +144,13 @@ class Process:
         tracer = MessageTracer(None, instance="test")
         options = {"concurrency": None, "record_payloads": False, **options}
         self.turns = Turns(
-            self.catalog, self.serializers, tracer, self.activations, may_start=lambda: self.holds_session, **options
+            self.catalog,
+            self.serializers,
+            tracer,
+            RuntimeMetrics("test"),
+            self.activations,
+            may_start=lambda: self.holds_session,
+            **options,
         )
         self.built: list[Recorder] = []
 
