@@ -1,0 +1,1 @@
+"""The operator: runs agent systems on Kubernetes."""
