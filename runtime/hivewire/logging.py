@@ -6,9 +6,11 @@ JSON. Hivewire's own log lines go to loggers below `hivewire` and name types and
 """
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 __all__ = [
     "EVENT_LOGGER_NAME",
@@ -16,6 +18,7 @@ __all__ = [
     "TRACE_LOGGER_NAME",
     "AgentConstructionExceptionEvent",
     "DeliveryStage",
+    "HandledMessage",
     "LLMCallEvent",
     "LLMStreamEndEvent",
     "LLMStreamStartEvent",
@@ -25,6 +28,8 @@ __all__ = [
     "MessageKind",
     "ToolCallEvent",
     "current_agent_id",
+    "current_message",
+    "lines_about",
 ]
 
 ROOT_LOGGER_NAME = "autogen_core"
@@ -38,6 +43,35 @@ TRACE_LOGGER_NAME = "autogen_core.trace"
 
 current_agent_id: ContextVar[object | None] = ContextVar("hivewire_current_agent_id", default=None)
 """Id of the agent whose handler is running, None outside of handlers. Its `str()` is what events carry."""
+
+
+class HandledMessage(Protocol):
+    """What a log line names of the message that it is about. It is read only when there is a line to write."""
+
+    @property
+    def agent(self) -> object:
+        """Id of the agent that the message is for."""
+
+    @property
+    def message_id(self) -> str: ...
+
+    @property
+    def trace(self) -> Mapping[str, str]:
+        """The headers that the message came with: `traceparent`, if it belongs to a trace."""
+
+
+current_message: ContextVar[HandledMessage | None] = ContextVar("hivewire_current_message", default=None)
+"""The message that is being handled, or that what runs now is about: its retries and its end are part of it."""
+
+
+@contextmanager
+def lines_about(message: HandledMessage) -> Iterator[None]:
+    """Let the log lines of the body of the `with` statement name a message."""
+    token = current_message.set(message)
+    try:
+        yield
+    finally:
+        current_message.reset(token)
 
 
 class MessageKind(Enum):

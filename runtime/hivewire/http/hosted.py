@@ -32,7 +32,7 @@ from hivewire.http.frames import Header
 from hivewire.http.hosted_turn import HostedTurn
 from hivewire.http.requests import Requests, check_size
 from hivewire.http.traits import traits_of
-from hivewire.logging import DeliveryStage, MessageKind
+from hivewire.logging import DeliveryStage, MessageKind, current_message
 from hivewire.model.cancellation import CancellationToken
 from hivewire.model.contexts import MessageContext, MessageHandlerContext, enter_turn
 from hivewire.model.ids import AgentId
@@ -156,6 +156,8 @@ class HostedAgents:
         is_event = bool(header.get("event"))
         try:
             turn = self._turn_of(channel, request)
+            # Not taken back: a request has a task of its own.
+            current_message.set(turn)
             answer = await self._answer(turn, agent_id, agent, payload, request, is_event=is_event)
             if isinstance(answer, int):
                 return {"streamed": answer}, b""
@@ -185,6 +187,9 @@ class HostedAgents:
             channel=channel,
             number=int(header["turn"]),
             owner=self._requests,
+            agent=wire.agent_of(header["agent"]),
+            message_id=wire.text_of(header, "message"),
+            trace=wire.trace_of(header),
         )
         request.on_cancel = partial(_cancel, turn, request)
         if request.early is not None:
@@ -216,15 +221,13 @@ class HostedAgents:
             topic_id=topic,
             is_rpc=topic is None,
             cancellation_token=turn.token,
-            message_id=wire.text_of(header, "message"),
+            message_id=turn.message_id,
         )
         kind = MessageKind.DIRECT if topic is None else MessageKind.PUBLISH
         self._reports.message(encoded, sender, agent_id, kind, DeliveryStage.DELIVER)
         with MessageHandlerContext.populate_context(agent_id), enter_turn(turn):
             try:
-                with self._tracer.span(
-                    "process", self._tracer.destination_of(agent_id), parent=wire.trace_of(header) or None
-                ):
+                with self._tracer.span("process", self._tracer.destination_of(agent_id), parent=turn.trace or None):
                     answer = await agent.on_message(message, ctx=context)
                     if not is_stream(answer):
                         return (answer,)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from hivewire.http.channel import Channel
 from hivewire.model.contexts import TurnContext
+from hivewire.model.ids import AgentId
 
 __all__ = ["HostedTurn"]
 
@@ -14,11 +16,15 @@ __all__ = ["HostedTurn"]
 @dataclass(slots=True)
 class HostedTurn(TurnContext):
     """What calls of a handler know of its turn: the gateway has it under `number`, for this connection only. There the
-    calls of the turn find their deadline and what cancels them. `owner` is the runtime's requests."""
+    calls of the turn find their deadline and what cancels them. `owner` is the runtime's requests. `trace` has the
+    headers of its message."""
 
     channel: Channel | None = None
     number: int = 0
     owner: object = None
+    agent: AgentId | None = None
+    message_id: str = ""
+    trace: Mapping[str, str] = field(default_factory=dict)
 
     def cancel(self, kind: str) -> None:
         """Tell the handler that its answer is no longer wanted."""

@@ -17,7 +17,7 @@ from hivewire.local.loopback import Loopback
 from hivewire.local.mailboxes import Mailboxes
 from hivewire.local.streams import StreamCall
 from hivewire.local.work import Call, EventTurn, Publication, Turn, current_work
-from hivewire.logging import DeliveryStage, MessageKind, current_agent_id
+from hivewire.logging import DeliveryStage, MessageKind, current_agent_id, current_message, lines_about
 from hivewire.model import grace
 from hivewire.model.contexts import MessageContext
 from hivewire.model.interventions import InterventionChain
@@ -75,7 +75,8 @@ class Delivery:
         subscribed = self._subscriptions.recipients(publication.topic_id)
         if not subscribed:
             self.unrouted_count += 1
-            _logger.info("Unrouted: %s has no subscriber", publication)
+            with lines_about(publication):
+                _logger.info("Unrouted: %s has no subscriber", publication)
         turns = [EventTurn(publication, agent_id) for agent_id in subscribed if agent_id != publication.sender]
         if self._tracer.enabled:
             self.dispatcher.spawn(self._deliver_traced(publication, turns), publication)
@@ -98,6 +99,8 @@ class Delivery:
 
     async def _answer(self, call: Call) -> bool:
         """Let the agent handle a call and settle it; return whether with an answer."""
+        # Not taken back, here and below: each message has a task of its own.
+        current_message.set(call)
         self._events.message(
             MessageKind.DIRECT, DeliveryStage.DELIVER, call.message, sender=call.sender, receiver=call.recipient
         )
@@ -169,6 +172,7 @@ class Delivery:
 
     async def _deliver_event(self, turn: EventTurn) -> None:
         publication = turn.publication
+        current_message.set(turn)
         self._events.message(
             MessageKind.PUBLISH, DeliveryStage.DELIVER, publication.message, sender=publication.sender, receiver=None
         )
@@ -275,7 +279,8 @@ class Delivery:
             if isinstance(work, Call):
                 work.refuse(error)
             elif not isinstance(error, MessageDroppedException):
-                _logger.error("An intervention handler failed for %s", work, exc_info=error)
+                with lines_about(work):
+                    _logger.error("An intervention handler failed for %s", work, exc_info=error)
             return False
         return True
 

@@ -21,6 +21,7 @@ from hivewire.local.overdue import OverdueTurns
 from hivewire.local.pending import PendingWork
 from hivewire.local.streams import StreamCall
 from hivewire.local.work import Turn, Work, current_work
+from hivewire.logging import lines_about
 from hivewire.model import grace
 
 __all__ = ["Dispatcher", "State"]
@@ -236,7 +237,8 @@ class Dispatcher:
             if not isinstance(work, StreamCall) or work.unread_since is None:
                 continue
             if loop.time() - max(begun, work.unread_since) >= grace.GRACE_S:
-                _logger.warning("Ended the stream of %s: the runtime stops, and its reader did not come", work)
+                with lines_about(work):
+                    _logger.warning("Ended the stream of %s: the runtime stops, and its reader did not come", work)
                 work.refuse(RuntimeStateError("The runtime stopped while the stream was not read"))
                 work.abandon()
         loop.call_later(grace.GRACE_S / 5, self._close_unread, run, begun)
@@ -331,13 +333,15 @@ class Dispatcher:
     def _start_work(self, work: Work) -> None:
         """Launch work that is counted as pending and give its count over to what it spawns."""
         if work.withdrawn:
-            _logger.debug("Cancelled before it was handled: %s", work)
+            with lines_about(work):
+                _logger.debug("Cancelled before it was handled: %s", work)
             work.finished = True
         else:
             try:
                 self._launch(work)
             except Exception as error:
-                _logger.exception("Could not be started: %s", work)
+                with lines_about(work):
+                    _logger.exception("Could not be started: %s", work)
                 work.refuse(error)
                 work.finished = True
         self._pending.remove()
@@ -348,13 +352,15 @@ class Dispatcher:
             work.overdue_timer.cancel()
         if work.left_behind:
             if not task.cancelled() and (error := task.exception()) is not None:
-                _logger.error("Failed after it was left behind: %s", work, exc_info=error)
+                with lines_about(work):
+                    _logger.error("Failed after it was left behind: %s", work, exc_info=error)
             return
         if task.cancelled():
             # Before its first step, the coroutine itself could not tell the caller.
             work.refuse(asyncio.CancelledError())
         elif (error := task.exception()) is not None:
-            _logger.error("Failed outside of its handler: %s", work, exc_info=error)
+            with lines_about(work):
+                _logger.error("Failed outside of its handler: %s", work, exc_info=error)
             work.refuse(error)
         self._finish(work)
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 
 from hivewire.local.work import Turn
+from hivewire.logging import lines_about
 from hivewire.model import grace
 
 __all__ = ["OverdueTurns"]
@@ -55,4 +56,6 @@ class OverdueTurns:
     def _give_grace_time(self, turn: Turn, step: Callable[[Turn, float], None]) -> None:
         loop = asyncio.get_running_loop()
         turn.ends_at = loop.time() + grace.GRACE_S
-        turn.overdue_timer = loop.call_at(turn.ends_at, step, turn, grace.GRACE_S)
+        # A timer runs in the context that it is made in.
+        with lines_about(turn):
+            turn.overdue_timer = loop.call_at(turn.ends_at, step, turn, grace.GRACE_S)

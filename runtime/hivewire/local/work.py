@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hivewire.exceptions import DeadlineExceededError
+from hivewire.logging import lines_about
 from hivewire.model import grace
 from hivewire.model.cancellation import CancellationToken, call_on
 from hivewire.model.contexts import MessageContext
@@ -48,15 +49,26 @@ class Work:
     behind in the end: it still runs then, but counts as finished.
     """
 
-    __slots__ = ("caused_by", "finished", "intercepting", "left_behind", "overdue_timer", "owner", "task")
+    __slots__ = ("caused_by", "finished", "intercepting", "left_behind", "message_id", "overdue_timer", "owner", "task")
 
     owner: Owner
+    message_id: str
     caused_by: Work | None
     finished: bool
     intercepting: bool
     left_behind: bool
     overdue_timer: asyncio.TimerHandle | None
     task: asyncio.Task[Any] | None
+
+    @property
+    def agent(self) -> AgentId | None:
+        """Who handles it, if it is for one agent."""
+        return None
+
+    @property
+    def trace(self) -> Mapping[str, str]:
+        """The headers that name the span that it was sent in."""
+        return NO_HEADERS
 
     @property
     def withdrawn(self) -> bool:
@@ -91,6 +103,10 @@ class Turn(Work):
     ends_at: float | None
     expiry: str | None
     _token: CancellationToken | None
+
+    @property
+    def agent(self) -> AgentId:
+        return self.recipient
 
     @property
     def turn_id(self) -> str:
@@ -129,7 +145,6 @@ class Call(Turn):
         "future",
         "headers",
         "message",
-        "message_id",
         "sender",
     )
 
@@ -164,6 +179,10 @@ class Call(Turn):
 
     def __repr__(self) -> str:
         return f"{type(self.message).__name__} for {self.recipient}"
+
+    @property
+    def trace(self) -> Mapping[str, str]:
+        return self.headers
 
     @property
     def withdrawn(self) -> bool:
@@ -268,7 +287,7 @@ class Call(Turn):
 class Publication(Work):
     """A published message on its way to its recipients."""
 
-    __slots__ = ("_token", "encoded", "headers", "message", "message_id", "sender", "topic_id")
+    __slots__ = ("_token", "encoded", "headers", "message", "sender", "topic_id")
 
     def __init__(
         self,
@@ -291,6 +310,10 @@ class Publication(Work):
         self._token = token
 
     @property
+    def trace(self) -> Mapping[str, str]:
+        return self.headers
+
+    @property
     def withdrawn(self) -> bool:
         return self._token is not None and bool(self._token.is_cancelled)
 
@@ -299,7 +322,8 @@ class Publication(Work):
 
     def refuse(self, error: BaseException) -> None:
         # Nobody waits for it, so the log is the only place where its end can show.
-        _logger.warning("Dropped %s: %s", self, error)
+        with lines_about(self):
+            _logger.warning("Dropped %s: %s", self, error)
 
     def context(self) -> MessageContext:
         if self._token is None:
@@ -328,8 +352,13 @@ class EventTurn(Turn):
         self.publication = publication
         self.recipient = recipient
         self.owner = publication.owner
+        self.message_id = publication.message_id
         # Its publisher does not wait for it, so it belongs to no call chain.
         self.caused_by = None
+
+    @property
+    def trace(self) -> Mapping[str, str]:
+        return self.publication.headers
 
     @property
     def withdrawn(self) -> bool:
@@ -339,7 +368,8 @@ class EventTurn(Turn):
         return f"{self.publication} for {self.recipient}"
 
     def refuse(self, error: BaseException) -> None:
-        _logger.warning("Dropped %s: %s", self, error)
+        with lines_about(self):
+            _logger.warning("Dropped %s: %s", self, error)
 
     def context(self) -> MessageContext:
         event = self.publication

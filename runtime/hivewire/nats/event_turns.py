@@ -21,7 +21,7 @@ from hivewire.exceptions import (
     UnsupportedFormatError,
     WorkerLostError,
 )
-from hivewire.logging import EVENT_LOGGER_NAME, MessageHandlerExceptionEvent
+from hivewire.logging import EVENT_LOGGER_NAME, MessageHandlerExceptionEvent, current_message
 from hivewire.model.ids import AgentId
 from hivewire.model.remote_errors import is_passed_on
 from hivewire.nats.activations import (
@@ -173,6 +173,7 @@ class EventTurns:
         time that it is to be tried again.
         """
         attempts = 0
+        named = current_message.set(turn)
         try:
             if event.refused is not None:
                 return await self.give_up(event, turn, event.refused, attempts=0, stream=stream)
@@ -211,16 +212,19 @@ class EventTurns:
         except TurnWithdrawnError:
             return False
         finally:
+            current_message.reset(named)
             self._turns.abandon(turn)
 
     async def give_up(self, event: IncomingEvent, turn: Turn, error: Exception, *, attempts: int, stream: str) -> bool:
         """Send an event to the dead letters without running it. Returns as `serve`."""
+        named = current_message.set(turn)
         try:
             self._report(event, error, attempts, None)
             return await self._give_up(event, turn, error, attempts=attempts, stream=stream)
         except TurnWithdrawnError:
             return False
         finally:
+            current_message.reset(named)
             self._turns.abandon(turn)
 
     async def _give_up(

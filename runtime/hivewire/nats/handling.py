@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from hivewire.exceptions import CantHandleException, DeadlineExceededError, SerializationError
-from hivewire.logging import EVENT_LOGGER_NAME, DeliveryStage, MessageEvent, MessageKind
+from hivewire.logging import EVENT_LOGGER_NAME, DeliveryStage, MessageEvent, MessageKind, lines_about
 from hivewire.model import grace
 from hivewire.model.cancellation import CancellationToken
 from hivewire.model.contexts import MessageContext, MessageHandlerContext, NestedCalls, TurnContext, enter_turn
@@ -92,7 +92,8 @@ class Handling:
                 turn.cancelled = True
                 turn.end_by(min(turn.limit, now + grace.GRACE_S))
             if now >= turn.limit and turn.task is not None:
-                self._cancel(turn, turn.task, now)
+                with lines_about(turn):
+                    self._cancel(turn, turn.task, now)
 
     def _cancel(self, turn: Turn, task: asyncio.Task[Any], now: float) -> None:
         if turn.overdue:

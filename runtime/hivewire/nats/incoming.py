@@ -27,7 +27,14 @@ from hivewire.exceptions import (
     UndeliverableException,
     WorkerLostError,
 )
-from hivewire.logging import EVENT_LOGGER_NAME, DeliveryStage, MessageEvent, MessageHandlerExceptionEvent, MessageKind
+from hivewire.logging import (
+    EVENT_LOGGER_NAME,
+    DeliveryStage,
+    MessageEvent,
+    MessageHandlerExceptionEvent,
+    MessageKind,
+    current_message,
+)
 from hivewire.model.cancellation import CancellationToken
 from hivewire.model.contexts import NestedCalls
 from hivewire.model.ids import AgentId
@@ -233,6 +240,7 @@ class IncomingCalls:
 
     async def serve(self, call: IncomingCall, turn: Turn) -> None:
         """Run the call's turn and answer."""
+        named = current_message.set(turn)
         try:
             if call.envelope.kept:
                 await self._keep(call)
@@ -244,6 +252,7 @@ class IncomingCalls:
             self._forget(call)
             if isinstance(call.sender, KeptChunks):
                 await call.sender.close()
+            current_message.reset(named)
 
     async def _serve(self, call: IncomingCall, turn: Turn) -> None:
         reply, agent_id, session = call.reply, call.agent, call.session
