@@ -107,7 +107,9 @@ class CancellationToken:
         try:
             call()
         except (Exception, asyncio.CancelledError):
-            _logger.exception("A callback of a cancellation token failed: %r", call)
+            # Not the thing itself, which may show the arguments that it is bound to.
+            name = getattr(call, "__qualname__", type(call).__qualname__)
+            _logger.exception("A callback of a cancellation token failed: %s", name)
 
     def _start_timer(self, seconds: float) -> None:
         loop = _running_loop()

@@ -106,7 +106,7 @@ class BuiltInSerializer(MessageSerializer[T]):
         try:
             return self._encode(message)
         except Exception as error:
-            raise self._error("encode", error) from error
+            raise self._error("encode", error) from _cause(error)
 
     def deserialize(self, payload: bytes) -> T:
         """Decode a message.
@@ -117,7 +117,7 @@ class BuiltInSerializer(MessageSerializer[T]):
         try:
             return self._decode(payload)
         except Exception as error:
-            raise self._error("decode", error) from error
+            raise self._error("decode", error) from _cause(error)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.cls.__qualname__})"
@@ -310,6 +310,11 @@ def _message_argument(args: tuple[Any, ...]) -> type | str | None:
         return None
     forward_name: str | None = getattr(argument, "__forward_arg__", None)
     return argument if isinstance(argument, type) else forward_name
+
+
+def _cause(error: Exception) -> Exception | None:
+    """Leave out an error whose text quotes values: tracebacks show it, and they go to logs."""
+    return None if isinstance(error, ValidationError) else error
 
 
 def _without_contents(error: ValidationError) -> str:

@@ -40,7 +40,7 @@ def unquoted(value: str) -> str:
     try:
         return unquote(value, errors="strict")
     except UnicodeDecodeError as error:
-        raise EnvelopeError(f"the header value {value!r} is not percent-encoded UTF-8") from error
+        raise EnvelopeError("a header value is not percent-encoded UTF-8") from error
 
 
 def trace_of(headers: Mapping[str, str], prefix: str = "") -> Mapping[str, str]:

@@ -206,7 +206,7 @@ class Shards:
                 await self._services.broker.publish(message.reply, answer)
                 self._answered.set()
             case other:
-                log.warning("unknown control message %r", other)
+                log.warning("unknown control message %.40r", other)
 
     async def _take_inner(self, message: Msg, subject: str) -> None:
         message.subject = subject

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Protocol, Self
+from urllib.parse import urlsplit
 
 import jwt
 
@@ -101,6 +102,9 @@ class FetchedKeys:
         self, url: str, *, refresh_s: float, timeout_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._url = url
+        parts = urlsplit(url)
+        # What logs may show of it: it may have a password, or a key in its query.
+        self._shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         self._refresh_s = refresh_s
         self._timeout_s = timeout_s
         self._clock = clock
@@ -114,7 +118,7 @@ class FetchedKeys:
             await self._fetch()
         keys = self._keys
         if keys is None:
-            raise KeysUnavailableError(f"the keys of the issuer can't be fetched from {self._url}")
+            raise KeysUnavailableError(f"the keys of the issuer can't be fetched from {self._shown}")
         key = keys.find(key_id)
         if key is None:
             await self._fetch()
@@ -134,7 +138,7 @@ class FetchedKeys:
                 self._keys = KeySet.parse(text)
             except (OSError, HTTPException, ValueError) as error:
                 log.warning(
-                    "can't fetch the keys of the issuer from %s: %s", self._url, str(error) or "no answer in time"
+                    "can't fetch the keys of the issuer from %s: %s", self._shown, str(error) or "no answer in time"
                 )
                 return
             self._fetched_at = self._clock()
