@@ -35,6 +35,13 @@ Credentials = Annotated[
     str, typer.Option("--creds", envvar="NATS_CREDS", metavar="FILE", help="A NATS credentials file to log in with.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+LogLevel = Annotated[str, typer.Option(envvar="HIVEWIRE_LOG_LEVEL", help="Of the `hivewire` loggers.")]
+LogFormat = Annotated[
+    str,
+    typer.Option(
+        envvar="HIVEWIRE_LOG_FORMAT", help="json, text, or auto: text on a terminal, JSON elsewhere.", metavar="FORMAT"
+    ),
+]
 MessageType = Annotated[
     str,
     typer.Option(
@@ -139,7 +146,8 @@ def run_(
     drain_timeout: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long running handlers may take to finish at the end.")
     ] = 25.0,
-    log_level: Annotated[str, typer.Option(envvar="HIVEWIRE_LOG_LEVEL", help="Of the `hivewire` loggers.")] = "info",
+    log_level: LogLevel = "info",
+    log_format: LogFormat = "auto",
     creds: Credentials = "",
     health_port: Annotated[
         int | None,
@@ -162,6 +170,7 @@ def run_(
         instance_id=instance_id,
         drain_timeout=drain_timeout,
         log_level=log_level,
+        log_format=log_format,
         credentials=creds,
         health=None if health_port is None else (health_host, health_port),
     )
@@ -207,6 +216,8 @@ def gateway(
     anonymous: Annotated[
         bool | None, typer.Option("--anonymous/--no-anonymous", help="Take requests without a token, or don't.")
     ] = None,
+    log_level: LogLevel = "info",
+    log_format: LogFormat = "auto",
     broker: Broker = "",
     namespace: Namespace = "default",
     creds: Credentials = "",
@@ -224,7 +235,15 @@ def gateway(
         "drain_timeout_s": drain_timeout,
         "security.anonymous": anonymous,
     }
-    gateway(config=config, typed=typed, broker=broker, namespace=namespace, credentials=creds)
+    gateway(
+        config=config,
+        typed=typed,
+        broker=broker,
+        namespace=namespace,
+        credentials=creds,
+        log_level=log_level,
+        log_format=log_format,
+    )
 
 
 @gateway_app.command(name="token")

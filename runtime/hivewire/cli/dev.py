@@ -16,11 +16,12 @@ from pathlib import Path
 from hivewire.cli.children import Child
 from hivewire.cli.connection import checked_subjects
 from hivewire.cli.dev_gateway import is_installed, serving_http
-from hivewire.cli.errors import CommandError
+from hivewire.cli.errors import CommandError, UsageError
 from hivewire.cli.loading import Target
 from hivewire.cli.signals import stop_signal
 from hivewire.cli.waiting import first_of
 from hivewire.nats.embedded import EmbeddedServer
+from hivewire.telemetry.log_lines import configure_logging
 
 DRAIN_S = 2
 _KILL_AFTER_S = DRAIN_S + 5.0
@@ -34,7 +35,7 @@ def dev(target: str, *, port: int | None, namespace: str, gateway: bool, gateway
         gateway_port: None is the usual one, or a free one where that is taken.
 
     Raises:
-        UsageError: the target or the namespace is malformed, or the file doesn't exist.
+        UsageError: the target, the namespace or HIVEWIRE_LOG_FORMAT is malformed, or the file doesn't exist.
         CommandError: watchfiles is not installed, or the gateway's port is taken.
         BrokerUnavailableError: the broker's binary is not installed, or the port is taken.
     """
@@ -42,6 +43,10 @@ def dev(target: str, *, port: int | None, namespace: str, gateway: bool, gateway
         raise CommandError("`hivewire dev` needs watchfiles: pip install 'hivewire[local]'")
     place = Target.parse(target)
     checked_subjects(namespace)
+    try:
+        configure_logging()
+    except ValueError as error:
+        raise UsageError(f"HIVEWIRE_LOG_FORMAT: {error}") from None
     http = _Http(wanted=gateway, port=gateway_port)
     asyncio.run(_dev(target, place, port, namespace, http))
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from hivewire.cli.connection import checked_broker, checked_subjects
 from hivewire.cli.errors import CommandError, UsageError
 from hivewire.cli.lifeline import follow_parent
+from hivewire.cli.log_setup import LogSetup
 from hivewire.cli.signals import stop_signal
 from hivewire.cli.waiting import first_of
-from hivewire.telemetry.log_lines import configure_logging
 
 if TYPE_CHECKING:
     from hivewire_gateway import Settings
@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("hivewire.gateway")
 
 
-def gateway(*, config: Path | None, typed: Mapping[str, object], broker: str, namespace: str, credentials: str) -> None:
+def gateway(
+    *,
+    config: Path | None,
+    typed: Mapping[str, object],
+    broker: str,
+    namespace: str,
+    credentials: str,
+    log_level: str,
+    log_format: str,
+) -> None:
     """Serve HTTP until a signal comes, then drain.
 
     Args:
@@ -41,12 +50,11 @@ def gateway(*, config: Path | None, typed: Mapping[str, object], broker: str, na
     follow_parent()
     url = checked_broker(broker)
     checked_subjects(namespace)
+    log_setup = LogSetup.of(level=log_level, form=log_format)
     try:
         settings = load_settings(config, {key: value for key, value in typed.items() if value is not None})
-        configure_logging()
-        # A broker that is not there is told once, by the error.
-        logging.getLogger("hivewire").setLevel(logging.WARNING)
-        asyncio.run(_serve(settings, url, namespace, credentials))
+        log_setup.begin()
+        asyncio.run(_serve(settings, url, namespace, credentials, log_setup))
     except ConfigurationError as error:
         raise UsageError(str(error)) from None
 
@@ -93,7 +101,7 @@ def _check_installed() -> None:
         raise CommandError("`hivewire gateway` needs more packages: pip install 'hivewire[gateway]'")
 
 
-async def _serve(settings: Settings, url: str, namespace: str, credentials: str) -> None:
+async def _serve(settings: Settings, url: str, namespace: str, credentials: str, log_setup: LogSetup) -> None:
     from hivewire.relay import RelayRuntime
     from hivewire_gateway import GatewayServer
 
@@ -104,7 +112,7 @@ async def _serve(settings: Settings, url: str, namespace: str, credentials: str)
             await first_of(relay.connect(), signalled.wait())
             if signalled.is_set():
                 return
-            logging.getLogger("hivewire").setLevel(logging.INFO)
+            log_setup.show_all()
             async with gateway_server as server:
                 log.info("the gateway listens at %s; health and metrics are at %s", server.url, server.health_url)
                 await first_of(server.wait_until_stopped(), signalled.wait())

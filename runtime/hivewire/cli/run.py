@@ -12,6 +12,7 @@ from hivewire.cli.connection import checked_subjects
 from hivewire.cli.errors import CommandError, UsageError, UserCodeError
 from hivewire.cli.lifeline import follow_parent
 from hivewire.cli.loading import Setup, Target
+from hivewire.cli.log_setup import LogSetup
 from hivewire.cli.signals import stop_signal
 from hivewire.cli.waiting import first_of
 from hivewire.distributed import NatsAgentRuntime
@@ -20,11 +21,8 @@ from hivewire.health import HealthServer, metrics_page
 from hivewire.nats.addresses import checked_url
 from hivewire.nats.options import OptionKeywords
 from hivewire.telemetry.exporting import start_exporting
-from hivewire.telemetry.log_lines import configure_logging
 
 log = logging.getLogger("hivewire.run")
-
-_LEVELS = ("debug", "info", "warning", "error")
 
 
 def run(
@@ -36,6 +34,7 @@ def run(
     instance_id: str,
     drain_timeout: float,
     log_level: str,
+    log_format: str,
     credentials: str,
     health: tuple[str, int] | None,
 ) -> None:
@@ -58,11 +57,10 @@ def run(
         "credentials": credentials or None,
     }
     url = _address(broker)
-    if log_level.lower() not in _LEVELS:
-        raise UsageError(f"--log-level {log_level}: expected one of {', '.join(_LEVELS)}")
+    log_setup = LogSetup.of(level=log_level, form=log_format)
     place = Target.parse(target)
     setup = place.load()
-    _log_to_stderr(log_level)
+    log_setup.begin()
     try:
         stop_exporting = start_exporting(service=deployment, instance=instance_id)
     except ValueError as error:
@@ -74,7 +72,7 @@ def run(
             setup=setup,
             place=place,
             is_embedded=url == "embedded",
-            log_level=log_level,
+            log_setup=log_setup,
             health=server,
         )
         try:
@@ -91,7 +89,7 @@ class _Service:
     setup: Setup
     place: Target
     is_embedded: bool
-    log_level: str
+    log_setup: LogSetup
     health: HealthServer | None
 
     async def serve(self) -> None:
@@ -115,7 +113,7 @@ class _Service:
 
     async def _start(self) -> None:
         await self.runtime.connect()
-        logging.getLogger("hivewire").setLevel(_level_number(self.log_level))
+        self.log_setup.show_all()
         if self.health is not None:
             log.info("/healthz, /readyz and /metrics are served on port %d", self.health.port)
         if self.is_embedded:
@@ -153,17 +151,3 @@ def _address(url: str) -> str:
         return checked_url(url)
     except ValueError as error:
         raise UsageError(str(error)) from None
-
-
-def _log_to_stderr(level: str) -> None:
-    """Show the log of Hivewire, unless the user's module has set up logging itself.
-
-    Until it is connected only warnings are shown: a server that is not there is told once, by the error.
-    """
-    configure_logging()
-    # Not the root logger's level: that would also turn on the log of every message.
-    logging.getLogger("hivewire").setLevel(max(logging.WARNING, _level_number(level)))
-
-
-def _level_number(level: str) -> int:
-    return logging.getLevelNamesMapping()[level.upper()]

@@ -1,59 +1,50 @@
-"""How log lines look: one JSON object each for machines, coloured text on a terminal.
+"""How log lines look: one JSON object each for machines, readable text on a terminal.
 
 The lines of all loggers get it, those of a program and of other libraries too. A line that is written while a message
-is handled names the agent, the message and the trace.
+is handled names the agent, the message and the trace. What that takes is imported only when it is asked for.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from typing import Literal
-
-import structlog
-from opentelemetry import trace
-from structlog.types import EventDict, WrappedLogger
-
-from hivewire.logging import current_agent_id
+from typing import Literal, cast, get_args
 
 LogFormat = Literal["auto", "json", "text"]
 
+_VARIABLE = "HIVEWIRE_LOG_FORMAT"
 
-def configure_logging(form: LogFormat = "auto") -> None:
+
+def configure_logging(form: str | None = None) -> None:
     """Write the lines of all loggers to standard error; a program that has set up the root logger keeps what it has.
 
+    structlog's loggers write there too, unless the program has configured structlog. Levels stay as they are.
+
     Args:
-        form: `auto` is text on a terminal and JSON elsewhere.
+        form: `json`, `text`, or `auto`, which is text on a terminal and JSON elsewhere. None is what
+            `HIVEWIRE_LOG_FORMAT` says, and otherwise `auto`.
+
+    Raises:
+        ValueError: there is no such format.
     """
+    chosen = checked_format(form or os.environ.get(_VARIABLE) or "auto")
     root = logging.getLogger()
     if root.handlers:
         return
-    as_text = sys.stderr.isatty() if form == "auto" else form == "text"
-    renderer = structlog.dev.ConsoleRenderer() if as_text else structlog.processors.JSONRenderer(default=str)
-    handler = logging.StreamHandler()
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[
-                structlog.stdlib.add_log_level,
-                structlog.stdlib.add_logger_name,
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-                _add_turn,
-            ],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                renderer,
-            ],
-        )
-    )
-    root.addHandler(handler)
+    from hivewire.telemetry.log_rendering import line_handler, send_structlog_to_logging
+
+    as_text = sys.stderr.isatty() if chosen == "auto" else chosen == "text"
+    root.addHandler(line_handler(as_text=as_text))
+    send_structlog_to_logging()
 
 
-def _add_turn(logger: WrappedLogger, method: str, line: EventDict) -> EventDict:
-    agent = current_agent_id.get()
-    if agent is not None:
-        line["agent"] = str(agent)
-    span = trace.get_current_span().get_span_context()
-    if span.is_valid:
-        line["trace_id"] = trace.format_trace_id(span.trace_id)
-    return line
+def checked_format(form: str) -> LogFormat:
+    """Return the format that a text names.
+
+    Raises:
+        ValueError: there is no such format.
+    """
+    if form.lower() not in get_args(LogFormat):
+        raise ValueError(f"log format {form!r}: expected one of {', '.join(get_args(LogFormat))}")
+    return cast(LogFormat, form.lower())

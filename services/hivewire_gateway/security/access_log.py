@@ -61,16 +61,22 @@ class AccessLogMiddleware:
         finally:
             level = self._level if status < 400 or status == _CLIENT_LEFT else logging.INFO
             if log.isEnabledFor(level):
-                elapsed_ms = (self._clock() - began) * 1000
-                log.log(level, "%s %d %s %.1f ms", _request(scope), status, _principal_name(scope), elapsed_ms)
+                duration_s = self._clock() - began
+                fields = {"status": status, "principal": _principal_name(scope), "duration_s": round(duration_s, 6)}
+                text = f"{_request(scope)} {status} {fields['principal']} {duration_s * 1000:.1f} ms"
+                log.log(level, "%s", text, extra={**_fields(scope), **fields})
 
 
 class _AlreadyLoggedError(Exception):
     """Ends an answer that had begun; the server closes its connection."""
 
 
+def _fields(scope: Scope) -> dict[str, str]:
+    return {"method": scope.get("method", "WEBSOCKET"), "route": route_template(scope, scope["app"].routes)}
+
+
 def _request(scope: Scope) -> str:
-    return f"{scope.get('method', 'WEBSOCKET')} {route_template(scope, scope['app'].routes)}"
+    return " ".join(_fields(scope).values())
 
 
 def _principal_name(scope: Scope) -> str:

@@ -132,7 +132,8 @@ async def _processes(url: str) -> AsyncIterator[dict[str, Child]]:
     try:
         for name, setup in PROCESSES.items():
             arguments = ["run", f"hivewire.cli.demo.agents:{setup}", "--broker", url, "--namespace", NAMESPACE]
-            arguments += ["--deployment", setup, "--log-level", "warning", "--drain-timeout", "1"]
+            arguments += ["--deployment", setup, "--log-level", "warning", "--log-format", "text"]
+            arguments += ["--drain-timeout", "1"]
             # The environment may name a login to another broker.
             arguments += ["--creds", ""]
             children[name] = await Child.start(arguments, environment={"INSTANCE_ID": name}, capture=True)
