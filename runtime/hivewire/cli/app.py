@@ -315,6 +315,23 @@ def tail(
     tail(topic, from_start=from_start, as_json=json, broker=broker, namespace=namespace, credentials=creds)
 
 
+@app.command()
+def trace(
+    message_id: Annotated[str, typer.Argument(metavar="MESSAGE_ID", help="The message's id, or a trace's.")],
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Look only at what is newer: 30m, 1h, 2d, or an ISO time.")
+    ] = None,
+    json: Json = False,
+    broker: Broker = "",
+    namespace: Namespace = "default",
+    creds: Credentials = "",
+) -> None:
+    """Show the path of a message: when it was stored, what became of it at each agent, and what came of it."""
+    from hivewire.cli.trace import trace
+
+    trace(message_id, since=since, whole_json=json, broker=broker, namespace=namespace, credentials=creds)
+
+
 state = typer.Typer(no_args_is_help=True, help="Look at the stored states of agents, and remove them.")
 app.add_typer(state, name="state")
 

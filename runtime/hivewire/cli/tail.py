@@ -6,7 +6,7 @@ import asyncio
 import json
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from hivewire.cli.connection import Namespace, open_namespace
@@ -138,12 +138,4 @@ def _read(message: StreamMessage) -> SeenEvent | None:
     except (EnvelopeError, UnsupportedFormatError) as error:
         complain(f"event {message.sequence} can't be read: {error}")
         return None
-    return SeenEvent(sequence=message.sequence, stored_at=_stored_at(message.reply), envelope=envelope)
-
-
-def _stored_at(acknowledge: str) -> datetime:
-    """Read when a message was stored from the subject of its acknowledgement, which ends in the time and a count."""
-    parts = acknowledge.split(".")
-    # The longer form with domain and account ends in one token more.
-    nanoseconds = int(parts[7 if len(parts) == 9 else 9])
-    return datetime.fromtimestamp(nanoseconds / 1e9, UTC)
+    return SeenEvent(sequence=message.sequence, stored_at=message.stored_at, envelope=envelope)

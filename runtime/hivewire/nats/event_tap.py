@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 
 from hivewire.exceptions import BrokerUnavailableError
@@ -319,17 +319,9 @@ def _read(message: StreamMessage) -> PassedEvent | None:
         return None
     return PassedEvent(
         sequence=message.sequence,
-        stored_at=_stored_at(message.reply),
+        stored_at=message.stored_at,
         topic=topic,
         attributes=attributes,
         content_type=event.content_type,
         data=event.data,
     )
-
-
-def _stored_at(acknowledge: str) -> datetime:
-    """Read when a message was stored from the subject of its acknowledgement, which ends in the time and a count."""
-    parts = acknowledge.split(".")
-    # The longer form with domain and account ends in one token more.
-    nanoseconds = int(parts[7 if len(parts) == 9 else 9])
-    return datetime.fromtimestamp(nanoseconds / 1e9, UTC)

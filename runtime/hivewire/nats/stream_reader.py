@@ -13,6 +13,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from nats.aio.msg import Msg
@@ -46,6 +47,14 @@ class StreamMessage:
     reply: str
     delivery: int = 1
 
+    @property
+    def stored_at(self) -> datetime:
+        """When it was stored, which the subject of its acknowledgement tells: that ends in the time and a count."""
+        parts = self.reply.split(".")
+        # The longer form with domain and account ends in one token more.
+        nanoseconds = int(parts[7 if len(parts) == 9 else 9])
+        return datetime.fromtimestamp(nanoseconds / 1e9, UTC)
+
 
 class StreamReader:
     """Hands the messages of a stream to `on_message`, one by one, while `run` runs.
@@ -62,6 +71,7 @@ class StreamReader:
         durable: Read through this consumer, which others share and which wants acknowledgements, and make none.
         tidy: Delete each consumer that is left behind, which takes a right of its own. Else the server does so after
             half a minute.
+        headers_only: Fetch no payloads; the size of each is in the header `Nats-Msg-Size`.
     """
 
     def __init__(
@@ -78,6 +88,7 @@ class StreamReader:
         on_failed: Callable[[Exception], None] | None = None,
         durable: str | None = None,
         tidy: bool = False,
+        headers_only: bool = False,
     ) -> None:
         self._broker = broker
         self._stream = stream
@@ -90,6 +101,7 @@ class StreamReader:
         self._on_failed = on_failed
         self._durable = durable
         self._tidy = tidy
+        self._headers_only = headers_only
         self._consumer_name = ""
         self._wake = asyncio.Event()
         self._why_broken = ""
@@ -206,6 +218,7 @@ class StreamReader:
             "num_replicas": 1,
             "mem_storage": True,
             "inactive_threshold": int(_INACTIVE_THRESHOLD_S * _NANOSECONDS),
+            **({"headers_only": True} if self._headers_only else {}),
             **where,
         }
         return {"stream_name": self._stream, "config": config, "action": "create"}
@@ -229,10 +242,11 @@ class StreamReader:
             return
         self._heard_at = asyncio.get_running_loop().time()
         headers = message.headers or {}
-        if "Status" in headers and not message.data:
+        parts = message.reply.split(".")
+        # A stored message without a payload may have such a header too.
+        if "Status" in headers and not message.data and len(parts) < 9:
             self._on_status(headers)
             return
-        parts = message.reply.split(".")
         # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, or the longer form with
         # domain and account hash before the stream and one token more at the end.
         offset = 0 if len(parts) == 9 else 2

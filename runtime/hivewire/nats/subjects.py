@@ -184,6 +184,11 @@ class Subjects:
         """The wildcard over published events, before they are stored."""
         return f"{self._prefix}event.*.>"
 
+    @property
+    def stored_events(self) -> str:
+        """The wildcard over the events of the stream."""
+        return f"{self._prefix}events.>"
+
     def inbox(self, agent_type: str, key: str) -> str:
         """Return the subject of durable messages to one agent."""
         return f"{self._prefix}inbox.{_address(agent_type, key)}"

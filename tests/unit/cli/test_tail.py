@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from hivewire.cli.errors import UsageError
-from hivewire.cli.tail import SeenEvent, _stored_at, event_as_json, event_as_line, topic_filter
+from hivewire.cli.tail import SeenEvent, event_as_json, event_as_line, topic_filter
 from hivewire.model.ids import AgentId
 from hivewire.model.topics import TopicId
 from hivewire.nats.envelope import EventEnvelope
@@ -73,14 +73,3 @@ def test_a_topic_is_exact_or_a_prefix() -> None:
 def test_what_can_be_no_topic_type_is_refused(topic: str) -> None:
     with pytest.raises(UsageError):
         topic_filter(topic)
-
-
-@pytest.mark.parametrize(
-    "subject",
-    [
-        "$JS.ACK.EVENTS.consumer.1.5.1.1767355200345678000.0",
-        "$JS.ACK.domain.account.EVENTS.consumer.1.5.1.1767355200345678000.0.token",
-    ],
-)
-def test_the_time_is_read_from_both_forms_of_the_acknowledgement(subject: str) -> None:
-    assert _stored_at(subject) == NOON
