@@ -24,7 +24,8 @@ from hivewire.nats.stream_reader import StreamMessage, StreamReader
 from hivewire.nats.subjects import Subjects, type_of_token
 from hivewire.nats.tokens import token
 
-_WINDOW = 1_000
+_BATCH = 1_000
+_WINDOW = 2_000
 _trace_of: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?").fullmatch
 
 
@@ -146,5 +147,6 @@ async def read_headers(
         on_made=on_made,
         tidy=True,
         headers_only=True,
+        batch=_BATCH,
     )
     await first_of(reader.run(), ended.wait())

@@ -72,6 +72,7 @@ class StreamReader:
         tidy: Delete each consumer that is left behind, which takes a right of its own. Else the server does so after
             half a minute.
         headers_only: Fetch no payloads; the size of each is in the header `Nats-Msg-Size`.
+        batch: How many messages are asked for at once.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class StreamReader:
         durable: str | None = None,
         tidy: bool = False,
         headers_only: bool = False,
+        batch: int = PULL_BATCH,
     ) -> None:
         self._broker = broker
         self._stream = stream
@@ -102,6 +104,7 @@ class StreamReader:
         self._durable = durable
         self._tidy = tidy
         self._headers_only = headers_only
+        self._batch = batch
         self._consumer_name = ""
         self._wake = asyncio.Event()
         self._why_broken = ""
@@ -224,9 +227,9 @@ class StreamReader:
         return {"stream_name": self._stream, "config": config, "action": "create"}
 
     async def _pull(self, name: str, inbox: str) -> None:
-        room = min(self._room() - self._outstanding, PULL_BATCH)
+        room = min(self._room() - self._outstanding, self._batch)
         self._starved = room <= 0 and self._outstanding <= 0
-        if self._finish_by is not None or room <= 0 or self._outstanding > PULL_BATCH // 2:
+        if self._finish_by is not None or room <= 0 or self._outstanding > self._batch // 2:
             return
         self._outstanding += room
         self._heard_at = asyncio.get_running_loop().time()
@@ -256,7 +259,7 @@ class StreamReader:
             return
         self._next_number += 1
         self._outstanding -= 1
-        if self._outstanding <= PULL_BATCH // 2:
+        if self._outstanding <= self._batch // 2:
             self._wake.set()
         delivery = int(parts[4 + offset])
         self._on_message(
