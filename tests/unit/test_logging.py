@@ -1,5 +1,7 @@
 import json
 import logging
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -159,3 +161,14 @@ def test_a_further_keyword_does_not_replace_an_events_own_field() -> None:
 def test_a_value_that_json_has_no_form_for_is_printed_as_text() -> None:
     event = ToolCallEvent(tool_name="t", arguments={"when": {1}}, result="")
     assert json.loads(str(event))["arguments"] == {"when": "{1}"}
+
+
+def test_all_loggers_are_below_hivewire_or_autogens_own() -> None:
+    root = Path(__file__).parents[2]
+    sources = [file for folder in ("runtime", "services") for file in (root / folder).rglob("*.py")]
+    named = {found for file in sources for found in re.findall(r"getLogger\(([^)]*)\)", file.read_text())}
+    allowed = {"", "__name__", "EVENT_LOGGER_NAME", "ROOT_LOGGER_NAME"}
+    assert {name for name in named if not name.startswith(('"hivewire"', '"hivewire.'))} == allowed
+    # What AutoGen logs there, it logs here, too.
+    of_autogen = {file.name for file in sources if "getLogger(ROOT_LOGGER_NAME)" in file.read_text()}
+    assert of_autogen == {"handlers.py", "routed.py"}

@@ -133,11 +133,22 @@ def _with_traceback(logger: WrappedLogger, method: str, line: EventDict) -> Even
 
 def _json_line(logger: WrappedLogger, method: str, line: EventDict) -> str:
     try:
-        # ASCII only, so that no character ends the line and every encoding has them.
-        return json.dumps(line, default=_text, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
-        # Such as a key that is no text, a value that holds itself, or not a number.
-        return json.dumps({name: _text(value) for name, value in line.items()})
+        return _json(line)
+    except _UNFIT:
+        return _json({name: value if _is_json(value) else _text(value) for name, value in line.items()})
+
+
+def _json(value: object) -> str:
+    # ASCII only, so that no character ends the line and every encoding has them.
+    return json.dumps(value, default=_text, allow_nan=False)
+
+
+def _is_json(value: object) -> bool:
+    try:
+        _json(value)
+    except _UNFIT:
+        return False
+    return True
 
 
 def _text_processors() -> list[Processor]:
@@ -171,5 +182,8 @@ def _text(value: object) -> str:
 
 
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
+_UNFIT: Final = (TypeError, ValueError, RecursionError)
+"""Raised for a key that is no text, a value that holds itself or is nested too deeply, and what is no number."""
+
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _is_traceparent: Final = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?").fullmatch
