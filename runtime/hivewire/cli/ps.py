@@ -15,11 +15,11 @@ from rich.text import Text
 
 from hivewire.cli.connection import open_namespace
 from hivewire.cli.errors import CommandError, one_line
-from hivewire.cli.lag import lags_of, stateless_lag
-from hivewire.cli.snapshot import Shard, Snapshot, take_snapshot
 from hivewire.nats.broker import JetStreamError
+from hivewire.nats.lags import Lags
 from hivewire.nats.registry import TypeRecord
 from hivewire.nats.session import SessionRecord
+from hivewire.nats.snapshot import Shard, Snapshot, take_snapshot
 
 _PIPED_WIDTH = 160
 
@@ -126,14 +126,15 @@ def tables(overview: Overview) -> list[Table]:
 async def _read(broker: str, namespace: str, credentials: str) -> Overview:
     async with open_namespace(broker, namespace, name="ps", credentials=credentials) as opened:
         try:
-            snapshot = await take_snapshot(opened)
-            shard_lags = await lags_of(opened, snapshot.shards)
+            snapshot = await take_snapshot(opened.broker, opened.subjects, stream_created=opened.stream_created)
+            lags = Lags(opened.broker, opened.subjects, last_sequence=opened.last_sequence)
+            shard_lags = await lags.of_shards(snapshot.shards)
             of_type: defaultdict[str, int | None] = defaultdict(lambda: None)
             for shard, lag in zip(snapshot.shards, shard_lags, strict=True):
                 of_type[shard.agent_type] = _sum(of_type[shard.agent_type], lag)
             for record in snapshot.types:
                 if record.shape is not None and record.shape.kind == "stateless":
-                    of_type[record.name] = await stateless_lag(opened, record)
+                    of_type[record.name] = await lags.of_stateless(record.name)
         except (JetStreamError, TimeoutError) as error:
             why = str(error) or "no answer in time"
             raise CommandError(f"NATS at {opened.broker.address} does not tell what there is: {why}") from error

@@ -16,7 +16,6 @@ from hivewire.cli import arguments
 from hivewire.cli.connection import Namespace, open_namespace
 from hivewire.cli.errors import CommandError, UsageError
 from hivewire.cli.message_heads import id_of, read_head, read_headers, trace_of
-from hivewire.cli.snapshot import Snapshot, take_snapshot
 from hivewire.cli.terminal import json_text
 from hivewire.cli.trace_fates import Progress, Records
 from hivewire.cli.trace_path import Extent, Path, path_of
@@ -26,6 +25,7 @@ from hivewire.exceptions import UnsupportedFormatError
 from hivewire.nats.broker import JetStreamError
 from hivewire.nats.dead_letters import DeadLetter
 from hivewire.nats.lag_probe import first_since
+from hivewire.nats.snapshot import Snapshot, take_snapshot
 from hivewire.nats.stream_reader import StreamMessage
 
 _PROGRESS_EVERY_S = 0.5
@@ -59,7 +59,7 @@ def trace(
 
 async def _trace(wanted: str, after: float | None, opening: AbstractAsyncContextManager[Namespace]) -> Path:
     async with opening as opened:
-        snapshot = await take_snapshot(opened)
+        snapshot = await take_snapshot(opened.broker, opened.subjects, stream_created=opened.stream_created)
         stateless = await _stateless(opened, snapshot)
         records = Records(snapshot=snapshot, stream=opened.stream_created, stateless=stateless)
         search = Search(

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hivewire.cli.message_heads import MessageHead
-from hivewire.cli.snapshot import Shard, Snapshot
 from hivewire.model.ids import AgentId
 from hivewire.nats.dead_letters import DeadLetter
 from hivewire.nats.positions import Position
 from hivewire.nats.registry import TypeRecord
 from hivewire.nats.shard_scope import ShardScope
+from hivewire.nats.snapshot import Shard, Snapshot
 from hivewire.nats.subjects import shard_of
 from hivewire.nats.tokens import slot_of_token, token
 

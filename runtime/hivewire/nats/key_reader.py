@@ -40,7 +40,7 @@ class KeyReader:
         self._reader = StreamReader(
             broker,
             subjects.events_stream,
-            filters=lambda: subjects.key_filters(agent_type, key),
+            filters=lambda: [*subjects.key_filters(agent_type, key), subjects.marker(agent_type)],
             start=start,
             verify=verify,
             on_message=self._on_message,

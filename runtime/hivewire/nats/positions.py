@@ -158,6 +158,27 @@ class Position:
         )
 
     @property
+    def read_through(self) -> int:
+        """The last sequence of which the record says that it is finished."""
+        return max((last for _, last in self.finished), default=self.floor)
+
+    @property
+    def unfinished_read(self) -> int:
+        """How many sequences up to there are not finished. Each is that of an event of the shard, unless an earlier
+        owner had finished events that this one has not come to yet."""
+        finished = sum(last - first + 1 for first, last in self.finished)
+        return self.read_through - self.floor - finished
+
+    def waits(self, sequence: int, key_token: str) -> bool:
+        """Tell whether an event of the shard is still to be finished."""
+        parked = self.parked.get(key_token)
+        if parked is not None and sequence in parked.unfinished:
+            return True
+        if parked is not None and parked.next is not None and sequence >= parked.next:
+            return True
+        return sequence > self.floor and not any(first <= sequence <= last for first, last in self.finished)
+
+    @property
     def needed_from(self) -> int:
         """The first sequence that somebody may still have to read."""
         lowest = [parked.lowest for parked in self.parked.values()]

@@ -146,16 +146,13 @@ class Subjects:
         prefix = f"{self._prefix}events.{_slotted(source)}"
         return [f"{prefix}.{tail}" for tail in tails]
 
-    def key_filters(self, agent_type: str, key_token: str) -> list[str]:
-        """Return the filters that take all events whose source has a token, the durable messages to the agent of a type
-        with that key, and the markers of the type."""
+    def key_filters(self, agent_type: str, key_token: str, tails: Sequence[str] = (">",)) -> list[str]:
+        """Return the filters that take the events whose source has a token, of all topics or with these tails, and the
+        durable messages to the agent of a type with that key."""
         slot = slot_of_token(key_token)
         address = f"{slot % GROUP_COUNT}.{slot}.{key_token}"
-        return [
-            f"{self._prefix}events.{address}.>",
-            f"{self._prefix}inbox.{type_token(agent_type)}.{address}",
-            self.marker(agent_type),
-        ]
+        inbox = f"{self._prefix}inbox.{type_token(agent_type)}.{address}"
+        return [*(f"{self._prefix}events.{address}.{tail}" for tail in tails), inbox]
 
     def parse_stored_event(self, subject: str) -> StoredEvent:
         """Read the subject of a stored event.

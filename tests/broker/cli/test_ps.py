@@ -63,6 +63,7 @@ def test_what_is_finished_above_the_floor_does_not_count_as_lag(cli: CommandLine
     neighbours = [key for key in map(str, range(100)) if slot(key) % 16 == shard][:3]
     cli.publish("people/slow", '{"name": "slow"}', "--type", "Greet")
     for key in neighbours:
+        cli.publish(f"others/{key}", '"not for them"')
         cli.publish(f"people/{key}", f'{{"name": "{key}"}}', "--type", "Greet")
     eventually((tmp_path / f"seen-{neighbours[-1]}").exists, "the others of the shard do not go on")
     # Three of the four are finished, and the floor is still below them; the record is written now and then.

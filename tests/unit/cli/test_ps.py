@@ -5,13 +5,12 @@ from typing import Any
 
 from rich.console import Console
 
-from hivewire.cli.lag import finished_above_floor
 from hivewire.cli.ps import Overview, overview_as_json, tables
-from hivewire.cli.snapshot import Shard, Snapshot
 from hivewire.nats.positions import ParkedKey, Position, RunningElsewhere, SubscriptionChange
 from hivewire.nats.registry import TypeRecord, TypeShape
 from hivewire.nats.session import SessionRecord
 from hivewire.nats.shard_scope import ShardScope
+from hivewire.nats.snapshot import Shard, Snapshot
 
 NO_SUBSCRIPTIONS = SubscriptionChange(change=1, filters=())
 
@@ -118,10 +117,3 @@ def test_json_has_every_shard() -> None:
         {"type": "worker", "shard": "1", "owner": None, "instance": None, "lag": 2, "position": None},
     ]
     assert data["types"][0]["subscriptions"] == ["news", "task.*", "worker:*"]
-
-
-def test_what_is_finished_above_the_floor_is_counted() -> None:
-    position = Position(
-        owner=None, epoch=1, stream="", subscriptions=NO_SUBSCRIPTIONS, floor=10, finished=((12, 12), (15, 17))
-    )
-    assert finished_above_floor(position) == 4

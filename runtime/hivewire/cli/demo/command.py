@@ -17,12 +17,12 @@ from hivewire.cli.demo.messages import FileReview, HowFar, Report, Started, Star
 from hivewire.cli.demo.progress import REVIEWERS, Progress, measured
 from hivewire.cli.demo.sources import Sources, find_sources
 from hivewire.cli.errors import CommandError
-from hivewire.cli.snapshot import take_snapshot
 from hivewire.cli.waiting import first_of
 from hivewire.distributed import NatsAgentRuntime
 from hivewire.exceptions import HivewireError
 from hivewire.model.contexts import MessageContext
 from hivewire.model.subscriptions import TypeSubscription
+from hivewire.nats.snapshot import take_snapshot
 
 NAMESPACE = "demo"
 PROCESSES = {
@@ -156,7 +156,7 @@ async def _all_serve(url: str) -> None:
 
 
 async def _is_settled(namespace: Namespace) -> bool:
-    snapshot = await take_snapshot(namespace)
+    snapshot = await take_snapshot(namespace.broker, namespace.subjects, stream_created=namespace.stream_created)
     serving = {session.instance for session in snapshot.sessions if session.types}
     return serving == PROCESSES.keys() and all(snapshot.session(shard.owner) for shard in snapshot.shards)
 
