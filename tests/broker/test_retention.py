@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from nats.aio.client import Client
+from prometheus_client import REGISTRY
 
 from broker.conftest import NewRuntime
 from broker.scripted import TOPIC_TYPE, Gate, Scripted, agent_at, serve, until
@@ -254,6 +255,10 @@ async def test_events_that_were_removed_unread_are_counted_and_told(
         await again.start()
         assert await seen(again, "agent", 3) == [7, 8, 9]
     assert again._serving._readers.aged_out >= 7
+    expired = REGISTRY.get_sample_value(
+        "hivewire_events_expired_total", {"system": subjects.namespace, "agent_type": "agent"}
+    )
+    assert expired and 7 <= expired <= again._serving._readers.aged_out
     assert f"to {last - 3} were removed from stream {subjects.events_stream} before shard" in caplog.text
     assert "of type agent had read so far" in caplog.text
 

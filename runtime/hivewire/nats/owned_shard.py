@@ -44,6 +44,9 @@ WINDOW = 256
 SAVE_EVERY_S = 1.0
 SAVE_EVERY_EVENTS = 1_000
 
+TELL_LAG_EVERY_S = 5.0
+"""How soon the record tells of a lag that changed while nothing was finished."""
+
 STUCK_S = 5.0
 """A key whose oldest event has been here for so long makes room for others when the shard's window is full."""
 
@@ -269,10 +272,11 @@ class OwnedShard:
             self._put_back_stuck()
         finished = self._finished - self._saved_finished
         is_told = self.tracker.floor == self._saved_floor and self.position.unclean == self._guard.unclean
-        if not finished and is_told:
+        if not finished and is_told and self.lag == self.position.lag:
             return True
         now = asyncio.get_running_loop().time()
-        if now - self._saved_at < SAVE_EVERY_S and finished < SAVE_EVERY_EVENTS:
+        pause_s = TELL_LAG_EVERY_S if not finished and is_told else SAVE_EVERY_S
+        if now - self._saved_at < pause_s and finished < SAVE_EVERY_EVENTS:
             return True
         try:
             await self._write_current()

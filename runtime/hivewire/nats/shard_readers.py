@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable
 from typing import Protocol
 
 from hivewire.exceptions import BrokerUnavailableError
 from hivewire.nats.broker import Broker, JetStreamError
 from hivewire.nats.event_stream import STREAM_NOT_FOUND, EventStream, StreamState
+from hivewire.nats.lag_probe import count_waiting
 from hivewire.nats.positions import PositionTracker
 from hivewire.nats.reader_plan import plan_readers
 from hivewire.nats.shard_scope import ShardScope, reader_filters
 from hivewire.nats.stream_reader import StreamMessage, StreamReader
 from hivewire.nats.subjects import Subjects
 from hivewire.nats.task_scope import TaskScope
+from hivewire.telemetry.metrics import EVENTS_EXPIRED
 
 log = logging.getLogger("hivewire.readers")
 
@@ -27,6 +30,9 @@ FOLLOW_REPLICAS_EVERY_S = 5.0
 """The same for a stream with several replicas, where a consumer may not hear of what its leader has."""
 
 DEAF_AFTER_S = 1.0
+
+COUNT_EVERY_S = 5.0
+"""How often it is asked how much waits for a reader that has no room: no message comes that would tell it."""
 
 
 class ReadingShard(Protocol):
@@ -84,11 +90,13 @@ class ShardReaders:
         self._tasks = tasks
         self._may_read = may_read
         self._readers: dict[ReadingShard, _SharedReader] = {}
-        self._followed_at = asyncio.get_running_loop().time()
+        self._followed_at = self._counted_at = asyncio.get_running_loop().time()
         self.aged_out = 0
 
     def add(self, shard: ReadingShard) -> None:
         """Read for a shard, alone at first."""
+        # From here on it is there, so that its first increase is seen.
+        EVENTS_EXPIRED.labels(self._subjects.namespace, shard.scope.agent_type)
         self._start([shard])
 
     def remove(self, shard: ReadingShard) -> None:
@@ -135,6 +143,9 @@ class ShardReaders:
         every_s = FOLLOW_REPLICAS_EVERY_S if self._stream.replicas > 1 else FOLLOW_EVERY_S
         if asyncio.get_running_loop().time() - self._followed_at >= every_s:
             await self.follow_end()
+        if asyncio.get_running_loop().time() - self._counted_at >= COUNT_EVERY_S:
+            self._counted_at = asyncio.get_running_loop().time()
+            await asyncio.gather(*(reader.count() for reader in set(self._readers.values()) if reader.starved))
         alone = [shard for shard, reader in self._readers.items() if len(reader.members) == 1]
         candidates = [shard for shard in alone if shard.quiet and self._has_company(shard)]
         if candidates:
@@ -209,6 +220,7 @@ class _SharedReader:
         self.members = members
         self.pending = 0
         self.level = False
+        self._broker = broker
         self._denied: tuple[int, float] | None = None
         self._subjects = subjects
         self._stream = stream
@@ -258,6 +270,22 @@ class _SharedReader:
         if self._reader.starved and all(shard.room > 0 for shard in self.members):
             self._reader.wake()
 
+    @property
+    def starved(self) -> bool:
+        """Whether nothing is read, as there is no room."""
+        return self._reader.starved
+
+    async def count(self) -> None:
+        """Ask how much waits."""
+        read_through = self._read_through
+        try:
+            waiting = await count_waiting(self._broker, self._stream.name, self._filters(), start=read_through + 1)
+        except (BrokerUnavailableError, JetStreamError) as error:
+            log.debug("asking what waits: %s", error)
+            return
+        if self._read_through == read_through:
+            self.pending = waiting
+
     async def is_drained(self, seen: StreamState) -> bool:
         """Tell whether all that was stored when the stream was seen, and is for the members, was handed over."""
         if not await self._reader.is_drained():
@@ -295,6 +323,9 @@ class _SharedReader:
                     shard.scope.agent_type,
                 )
                 self._on_aged_out(state.first - begin)
+                # Which of them were for the shard is not known any more.
+                share = math.ceil((state.first - begin) / shard.scope.shards)
+                EVENTS_EXPIRED.labels(self._subjects.namespace, shard.scope.agent_type).inc(share)
         self.read_through(state.first - 1)
 
     def _on_message(self, message: StreamMessage) -> None:

@@ -137,6 +137,12 @@ SHARDS_OWNED = Gauge(
     ["system", "agent_type"],
     multiprocess_mode="livesum",
 )
+EVENTS_EXPIRED = Counter(
+    "hivewire_events_expired",
+    "Events that left the stream before a type had read them. Which of the lost ones were for the type is not known, so"
+    " each of its shards counts its share of all.",
+    ["system", "agent_type"],
+)
 LEASE_CHANGES = Counter(
     "hivewire_lease_changes",
     "Shards that came to this process or left it, by reason: claimed (nobody had it), taken_over (from a process that"
@@ -185,11 +191,6 @@ SHARDS_WITHOUT_OWNER = Gauge(
     "Shards of a type that no living process owns.",
     ["system", "agent_type"],
     multiprocess_mode="livemax",
-)
-EVENTS_EXPIRED = Counter(
-    "hivewire_events_expired",
-    "Events that left the stream before a type had finished them.",
-    ["system", "agent_type"],
 )
 DEAD_LETTERS = Gauge(
     "hivewire_dead_letters",
