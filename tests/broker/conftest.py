@@ -9,8 +9,10 @@ import nats
 import pytest
 from nats.aio.client import Client
 
+from broker.observing import Observe, observer_of
 from broker.processes import AgentProcesses
 from hivewire import NatsAgentRuntime
+from hivewire.nats.broker import Broker
 from hivewire.nats.embedded import EmbeddedServer
 
 NewRuntime = Callable[..., NatsAgentRuntime]
@@ -36,6 +38,16 @@ async def client(nats_url: str) -> AsyncIterator[Client]:
     client = await nats.connect(nats_url)
     yield client
     await client.close()
+
+
+@pytest.fixture
+async def observe(nats_url: str, namespace: str) -> AsyncIterator[Observe]:
+    """Looks at the system of the namespace."""
+    broker = Broker(nats_url, name="test")
+    await broker.open()
+    observer = await observer_of(broker, namespace)
+    yield lambda: observer.observe(timeout=10)
+    await broker.close()
 
 
 @pytest.fixture

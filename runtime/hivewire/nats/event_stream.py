@@ -16,7 +16,7 @@ from hivewire.nats.broker import Broker, JetStreamError
 
 STREAM_NOT_FOUND = 10059
 _STREAM_FULL = 10077
-_NO_MESSAGE = 10037
+NO_MESSAGE = 10037
 
 _AT_ONCE = 32
 
@@ -140,7 +140,7 @@ class EventStream:
         try:
             answer = await self._broker.api(f"STREAM.MSG.GET.{self.name}", wanted)
         except JetStreamError as error:
-            if error.code == _NO_MESSAGE:
+            if error.code == NO_MESSAGE:
                 return None
             raise
         return int(answer["message"]["seq"])

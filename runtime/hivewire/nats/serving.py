@@ -19,6 +19,7 @@ from hivewire.nats.forwarder import Forwarder
 from hivewire.nats.handling import Handling
 from hivewire.nats.incoming import IncomingCalls
 from hivewire.nats.janitor import Janitor
+from hivewire.nats.observer import Observer
 from hivewire.nats.options import RuntimeOptions
 from hivewire.nats.outbox import Outbox
 from hivewire.nats.owned_shard import ShardServices
@@ -32,10 +33,12 @@ from hivewire.nats.shards import Shards
 from hivewire.nats.stateless import StatelessType
 from hivewire.nats.subjects import Subjects
 from hivewire.nats.subscription import BrokerSubscription
+from hivewire.nats.system_watch import SystemWatch
 from hivewire.nats.task_scope import TaskScope
 from hivewire.nats.tokens import slot_of_token, token
 from hivewire.nats.turns import Turns
 from hivewire.telemetry import MessageTracer, RuntimeMetrics
+from hivewire.telemetry.system_metrics import SystemMetrics
 
 log = logging.getLogger("hivewire.serving")
 
@@ -148,7 +151,7 @@ class Serving:
         self._janitor = Janitor(
             broker, subjects, stream, retention_s=options.event_retention, is_alive=self._shards.is_alive
         )
-
+        self._watch = SystemWatch(Observer(broker, subjects, stream), SystemMetrics(subjects.namespace))
         self._forwarder = Forwarder(
             broker,
             subjects,
@@ -173,6 +176,9 @@ class Serving:
         self._tasks.start(self._passivate_idle(), name="hivewire: passivation")
         self._tasks.start(self._shards.run(), name="hivewire: shards")
         self._tasks.start(self._janitor.run(lambda: self._shards.leads), name="hivewire: janitor")
+        self._tasks.start(
+            self._watch.run(lambda: self._shards.leads, has_session=self._keeper.valid), name="hivewire: system watch"
+        )
         self._forwarder.start()
 
     async def serve(self, shapes: dict[str, TypeShape]) -> None:
