@@ -46,5 +46,5 @@ def checked_format(form: str) -> LogFormat:
         ValueError: there is no such format.
     """
     if form.lower() not in get_args(LogFormat):
-        raise ValueError(f"log format {form!r}: expected one of {', '.join(get_args(LogFormat))}")
+        raise ValueError(f"{form!r} is no log format: expected one of {', '.join(get_args(LogFormat))}")
     return cast(LogFormat, form.lower())

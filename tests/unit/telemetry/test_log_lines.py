@@ -58,7 +58,7 @@ def test_the_environment_asks_for_text() -> None:
 
 
 def test_another_format_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="'xml': expected one of auto, json, text"):
+    with pytest.raises(ValueError, match="'xml' is no log format: expected one of auto, json, text"):
         configure_logging("xml")
     monkeypatch.setenv("HIVEWIRE_LOG_FORMAT", "yaml")
     with pytest.raises(ValueError, match="'yaml'"):
