@@ -37,7 +37,6 @@ class MessageHead:
     sequence: int
     stored_at: datetime
     id: str
-    deduplication_id: str
     topic: TopicId
     sender: AgentId | None
     type_name: str
@@ -92,7 +91,6 @@ def read_head(message: StreamMessage, subjects: Subjects) -> MessageHead | None:
         sequence=message.sequence,
         stored_at=message.stored_at,
         id=envelope.message_id,
-        deduplication_id=headers.get("Nats-Msg-Id", ""),
         topic=envelope.topic,
         sender=envelope.sender,
         type_name=envelope.type_name,

@@ -71,16 +71,7 @@ async def _trace(wanted: str, after: float | None, opening: AbstractAsyncContext
         extent = await _extent(opened, opened.subjects.events_stream, after)
         async with _progress_shown(search):
             await _read_events(opened, search.take, extent.first, extent.last)
-            letters = _Letters(wanted, search, events_end=extent.last + 1)
-            dead = await _extent(opened, opened.subjects.dead_stream, after)
-            await read_headers(
-                opened.broker,
-                opened.subjects.dead_stream,
-                [opened.subjects.dead_letters],
-                first=dead.first,
-                last=dead.last,
-                take=letters.take,
-            )
+            letters = await _read_letters(opened, wanted, search, after, events_end=extent.last + 1)
             await _read_events(opened, search.look, extent.first, search.look_again_below - 1)
         return path_of(wanted, search, records, letters.found, extent, letters.seen)
 
@@ -95,6 +86,20 @@ async def _read_events(opened: Namespace, take: Callable[[StreamMessage], None],
         last=last,
         take=take,
     )
+
+
+async def _read_letters(
+    opened: Namespace, wanted: str, search: Search, after: float | None, *, events_end: int
+) -> _Letters:
+    stream, pattern = opened.subjects.dead_stream, opened.subjects.dead_letters
+    extent = await _extent(opened, stream, after)
+    while True:
+        known = len(search.trace_ids)
+        letters = _Letters(wanted, search, events_end=events_end)
+        await read_headers(opened.broker, stream, [pattern], first=extent.first, last=extent.last, take=letters.take)
+        if len(search.trace_ids) == known:
+            return letters
+        # Earlier ones may be of the trace that was found.
 
 
 async def _extent(opened: Namespace, stream: str, after: float | None) -> Extent:

@@ -49,7 +49,20 @@ async def test_the_examples_run_and_print_what_they_say(
 
 def test_every_command_has_a_part() -> None:
     parts = re.findall(r"^## (\w+)$", PAGE.read_text(), re.MULTILINE)
-    assert parts == ["demo", "dev", "run", "gateway", "send", "publish", "ps", "tail", "trace", "state", "dead", "schedules"]
+    assert parts == [
+        "demo",
+        "dev",
+        "run",
+        "gateway",
+        "send",
+        "publish",
+        "ps",
+        "tail",
+        "trace",
+        "state",
+        "dead",
+        "schedules",
+    ]
 
 
 def test_every_option_is_described(capsys: pytest.CaptureFixture[str]) -> None:

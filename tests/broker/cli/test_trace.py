@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from signal import SIGTERM
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from broker.cli.commands import CommandLine, eventually
+from broker.cli.seeds import Seeds, letter
 from hivewire.cli.app import run
 
 SHOP = '''
@@ -67,6 +69,36 @@ async def archive(runtime):
 '''
 
 
+TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+
+
+def prints(cli: CommandLine, *arguments: str) -> str:
+    """Run a command in this process, which is quicker than in another one."""
+    where = ["--broker", cli.environment["BROKER_URL"], "--namespace", cli.environment["HIVEWIRE_NAMESPACE"]]
+    with redirect_stdout(StringIO()) as printed:
+        assert run([*arguments, *where]) == 0
+    return printed.getvalue()
+
+
+def test_of_a_message_that_is_gone_the_dead_letters_are_left(cli: CommandLine, seeds: Seeds) -> None:
+    of_trace = {"traceparent": f"00-{TRACE_ID}-b7ad6b7169203331-01"}
+    first, second = letter("greeter/ada", 12), letter("greeter/bob", 13)
+    seeds.dead(
+        replace(second, headers={**second.headers, **of_trace}),
+        replace(first, headers={**first.headers, **of_trace}),
+        letter("greeter/eve", 14),
+    )
+    found = json.loads(prints(cli, "trace", "message-12", "--json"))
+    assert [(each["agent"], each["id"]) for each in found["dead_letters"]] == [
+        ("greeter/bob", "message-13"),
+        ("greeter/ada", "message-12"),
+    ]
+    assert (found["traces"], found["messages"], found["looked_at"]["dead_letters"]) == ([TRACE_ID], [], 3)
+    assert json.loads(prints(cli, "trace", TRACE_ID, "--json"))["dead_letters"] == found["dead_letters"]
+    page = prints(cli, "trace", "message-12")
+    assert "  greeter/ada 12   attempt 5, " in page and "    ValueError: nobody to greet\n" in page
+
+
 class Shop:
     """Agents that an order goes to: two that are served, and one whose process has ended."""
 
@@ -86,19 +118,11 @@ class Shop:
 
     @property
     def dead(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.prints("dead", "ls", "--json").splitlines() if line[0] == "{"]
+        return [json.loads(line) for line in prints(self.cli, "dead", "ls", "--json").splitlines() if line[0] == "{"]
 
     def trace(self, wanted: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.prints("trace", wanted, "--json"))
+        found: dict[str, Any] = json.loads(prints(self.cli, "trace", wanted, "--json"))
         return found
-
-    def prints(self, *arguments: str) -> str:
-        """Run a command in this process, which is quicker than in another one."""
-        environment = self.cli.environment
-        where = ["--broker", environment["BROKER_URL"], "--namespace", environment["HIVEWIRE_NAMESPACE"]]
-        with redirect_stdout(StringIO()) as printed:
-            assert run([*arguments, *where]) == 0
-        return printed.getvalue()
 
 
 @pytest.fixture
@@ -131,7 +155,7 @@ def test_each_agent_a_message_went_to_is_told_of_and_what_came_of_it(shop: Shop,
     assert list(states(packed[0])) == ["postman/ada"]
 
     (tmp_path / "money").touch()
-    shop.prints("dead", "replay", "--all")
+    prints(shop.cli, "dead", "replay", "--all")
     replayed = {**expected, "biller/ada": "replayed"}
     eventually(
         lambda: (
@@ -144,7 +168,7 @@ def test_each_agent_a_message_went_to_is_told_of_and_what_came_of_it(shop: Shop,
     assert first["agents"][1]["replayed_as"] == [again["sequence"]]
     assert (again["recipient"], again["lineage"]) == ("biller/ada", [shop.sequence])
 
-    page = shop.cli.prints("trace", shop.order_id)
+    page = prints(shop.cli, "trace", shop.order_id)
     for text in (
         "the message:\n",
         f"    biller/ada   given up and sent again as {again['sequence']}\n",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
 
@@ -45,6 +46,20 @@ def test_without_a_terminal_all_loggers_write_json() -> None:
     assert (logged["event"], logged["logger"], logged["number"]) == ("from logging", "shop", 1)
     assert (structured["event"], structured["level"], structured["number"]) == ("from structlog", "info", 2)
     assert failed["exception"].endswith("ZeroDivisionError: division by zero")
+
+
+def test_on_a_terminal_it_is_text() -> None:
+    ours, theirs = pty.openpty()
+    try:
+        environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+        subprocess.run(
+            [sys.executable, "-c", PROGRAM.format(before="")], stderr=theirs, env=environment, check=True, timeout=60
+        )
+        shown = os.read(ours, 10_000).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert "from logging" in shown and "\x1b[" in shown and "Traceback (most recent call last):\r\n" in shown
 
 
 def test_a_program_that_has_set_up_logging_keeps_its_own() -> None:
