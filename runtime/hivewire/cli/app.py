@@ -301,6 +301,21 @@ def ps(broker: Broker = "", namespace: Namespace = "default", creds: Credentials
 
 
 @app.command()
+def top(
+    once: Annotated[bool, typer.Option("--once", help="Print it once, after one interval.")] = False,
+    interval: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How often it is worked out anew.")] = 2.0,
+    json: Annotated[bool, typer.Option("--json", help="Print a line of JSON each time.")] = False,
+    broker: Broker = "",
+    namespace: Namespace = "default",
+    creds: Credentials = "",
+) -> None:
+    """Show what agent types and processes do, until q or Ctrl-C: rates, lag, times, errors."""
+    from hivewire.cli.top import top
+
+    top(once=once, as_json=json, interval=interval, broker=broker, namespace=namespace, credentials=creds)
+
+
+@app.command()
 def tail(
     topic: Annotated[str, typer.Argument(help="A topic type, or a prefix of some with * at its end.")],
     from_start: Annotated[bool, typer.Option("--from-start", help="Begin with the oldest stored event.")] = False,

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from nats.aio.msg import Msg
 
 from hivewire.exceptions import BrokerUnavailableError, MessageTooLargeError
+from hivewire.nats import pod_numbers
 from hivewire.nats.assignment import assign
 from hivewire.nats.broker import JetStreamError
 from hivewire.nats.buckets import Bucket, BucketView, WriteConflictError
@@ -197,6 +198,10 @@ class Shards:
         match request.get("op"):
             case "claim":
                 self._wake.set()
+            case pod_numbers.OPERATION:
+                broker = self._services.broker
+                numbers = pod_numbers.own_numbers(self._services.subjects.namespace)
+                await broker.publish(message.reply, numbers.to_json(limit_bytes=broker.max_payload))
             case "running" if self._services.tasks.closing:
                 # Turns that are being cancelled are not done; silence lets the asker wait for the session's end.
                 pass
