@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import urllib.error
-import urllib.request
 
-from broker.cli.commands import CommandLine, Started
+from broker.cli.commands import CommandLine, Started, get
+
+__all__ = ["GatewayProcess", "get"]
 
 
 class GatewayProcess:
@@ -24,13 +24,3 @@ class GatewayProcess:
 
     def metrics(self) -> str:
         return get(f"{self.health_url}/metrics")[1]
-
-
-def get(url: str) -> tuple[int, str]:
-    """Return the status and the body of a page."""
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return answer.status, answer.read().decode().strip()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode().strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,9 @@ class AgentCatalog:
 
     Of everybody who needs an agent that is not there yet, one builds it and the others wait for that one. A failed
     construction leaves nothing behind: the next need tries again.
+
+    `population` counts those in memory by type. `on_built` is called after each construction, with the error of one
+    that failed; `on_left` with each agent that was taken out of memory. Neither may fail.
     """
 
     def __init__(self, runtime: AgentRuntime) -> None:
@@ -41,6 +45,9 @@ class AgentCatalog:
         self._types: dict[str, _HostedType] = {}
         self._live: dict[AgentId, Agent] = {}
         self._constructions: dict[AgentId, Construction] = {}
+        self.population: Counter[str] = Counter()
+        self.on_built: Callable[[AgentId, BaseException | None], object] = _pass_over
+        self.on_left: Callable[[AgentId], object] = _pass_over
 
     def add_factory(
         self, type: AgentType, factory: Callable[[], Any], expected_class: type[Any] | None = None
@@ -75,7 +82,7 @@ class AgentCatalog:
             raise ValueError("Agent instances must be the same object type.")
         if hosted is None:
             self._types[agent_id.type] = _HostedType(factory=None, expected_class=agent.__class__)
-        self._live[agent_id] = agent
+        self._enter(agent_id, agent)
 
     def has_type(self, type: str) -> bool:
         return type in self._types
@@ -109,7 +116,11 @@ class AgentCatalog:
 
     def discard(self, agent_id: AgentId) -> Agent | None:
         """Take an instance out of memory and return it; the next need builds another. Closing it is the caller's."""
-        return self._live.pop(agent_id, None)
+        agent = self._live.pop(agent_id, None)
+        if agent is not None:
+            self.population[agent_id.type] -= 1
+            self.on_left(agent_id)
+        return agent
 
     async def passivate(self, agent_id: AgentId) -> None:
         """Take an instance out of memory, if it is there, and close it. What its `close` raises is logged."""
@@ -157,16 +168,18 @@ class AgentCatalog:
             if not inspect.isawaitable(made) and _binds_without_awaiting(made):
                 hosted.check(made)
                 self._bind_if_new(made, agent_id)
-                self._live[agent_id] = made
+                self._enter(agent_id, made)
+                self.on_built(agent_id, None)
                 return made
         except BaseException as error:
-            _report_failure(agent_id, error)
+            self._failed(agent_id, error)
             raise
 
         def publish(agent: Agent | None) -> None:
             del self._constructions[agent_id]
             if agent is not None:
-                self._live[agent_id] = agent
+                self._enter(agent_id, agent)
+                self.on_built(agent_id, None)
 
         construction = Construction(self._build(agent_id, hosted, made), publish)
         self._constructions[agent_id] = construction
@@ -182,9 +195,17 @@ class AgentCatalog:
             else:
                 await agent.bind_id_and_runtime(agent_id, self._runtime)
         except BaseException as error:
-            _report_failure(agent_id, error)
+            self._failed(agent_id, error)
             raise
         return agent
+
+    def _enter(self, agent_id: AgentId, agent: Agent) -> None:
+        self._live[agent_id] = agent
+        self.population[agent_id.type] += 1
+
+    def _failed(self, agent_id: AgentId, error: BaseException) -> None:
+        self.on_built(agent_id, error)
+        _report_failure(agent_id, error)
 
     def _bind_if_new(self, agent: Agent, agent_id: AgentId) -> None:
         """Bind an agent that was made outside of the factory's context. One object may serve under several ids."""
@@ -215,6 +236,10 @@ class _HostedType:
 
 def _binds_without_awaiting(agent: object) -> bool:
     return isinstance(agent, BaseAgent) and type(agent).bind_id_and_runtime is BaseAgent.bind_id_and_runtime
+
+
+def _pass_over(*_: object) -> None:
+    """Nobody counts."""
 
 
 def _report_failure(agent_id: AgentId, error: BaseException) -> None:

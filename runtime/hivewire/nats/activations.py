@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,7 @@ from hivewire.nats.broker import JetStreamError
 from hivewire.nats.buckets import Bucket, WriteConflictError
 from hivewire.nats.state_records import StateRecord
 from hivewire.nats.subjects import Subjects
+from hivewire.telemetry import RuntimeMetrics
 
 log = logging.getLogger("hivewire.state")
 
@@ -103,6 +105,7 @@ class Activations:
         serializers: SerializerRegistry,
         bucket: Bucket,
         subjects: Subjects,
+        metrics: RuntimeMetrics,
         *,
         stream: Callable[[], str],
     ) -> None:
@@ -110,6 +113,7 @@ class Activations:
         self._serializers = serializers
         self._bucket = bucket
         self._subjects = subjects
+        self._metrics = metrics
         self._stream = stream
         self._active: dict[AgentId, Activation] = {}
         self._loading: WeakValueDictionary[AgentId, asyncio.Lock] = WeakValueDictionary()
@@ -210,8 +214,10 @@ class Activations:
         try:
             activation = await self._load(agent_id, agent)
         except BaseException:
+            self._metrics.of_type(agent_id.type).failed_activations.inc()
             await self._take_out(agent_id)
             raise
+        self._metrics.of_type(agent_id.type).activations.inc()
         self._active[agent_id] = activation
         return activation
 
@@ -231,10 +237,13 @@ class Activations:
 
     async def _read(self, agent_id: AgentId) -> tuple[StateRecord, int]:
         key = self._subjects.state_key(agent_id.type, agent_id.key)
+        begun = time.monotonic()
         try:
             entry = await self._bucket.get(key, timeout=_READ_TIMEOUT_S)
         except BrokerUnavailableError as error:
             raise StateUnreadableError(f"The state of {agent_id} can't be read: {error}") from error
+        finally:
+            self._metrics.of_type(agent_id.type).state_load.observe(time.monotonic() - begun)
         if entry.value is None:
             return StateRecord(agent=agent_id, state=None, stream=self._stream()), entry.revision
         try:
@@ -263,9 +272,11 @@ class Activations:
         agent_id = record.agent
         payload = record.to_json()
         key = self._subjects.state_key(agent_id.type, agent_id.key)
+        of_type, begun = self._metrics.of_type(agent_id.type), time.monotonic()
         try:
             return await self._bucket.put(key, payload, revision=revision, timeout=_WRITE_TIMEOUT_S)
         except WriteConflictError as error:
+            of_type.state_conflicts.inc()
             raise SupersededError(str(error)) from error
         except MessageTooLargeError as error:
             raise MessageTooLargeError(
@@ -276,3 +287,5 @@ class Activations:
             raise StateRefusedError(f"the state of {agent_id} is not stored: {error}") from error
         except BrokerUnavailableError as error:
             raise WriteUnknownError(f"whether the state of {agent_id} is stored is unknown: {error}") from error
+        finally:
+            of_type.state_save.observe(time.monotonic() - begun)

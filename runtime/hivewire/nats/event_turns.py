@@ -44,6 +44,8 @@ from hivewire.nats.subjects import Subjects, type_token
 from hivewire.nats.tokens import token
 from hivewire.nats.turn import GivenUpError, SessionLapsedError, Turn, TurnWithdrawnError
 from hivewire.nats.turns import Turns
+from hivewire.telemetry import RuntimeMetrics
+from hivewire.telemetry.measuring import MessageMeter
 
 log = logging.getLogger("hivewire.events")
 _event_log = logging.getLogger(EVENT_LOGGER_NAME)
@@ -80,6 +82,7 @@ class EventTurns:
         turns: Turns,
         catalog: AgentCatalog,
         keeper: SessionKeeper,
+        metrics: RuntimeMetrics,
         *,
         deployment: str,
         instance: str,
@@ -93,6 +96,7 @@ class EventTurns:
         self._turns = turns
         self._catalog = catalog
         self._keeper = keeper
+        self._metrics = metrics
         self._instance = instance
         self._record_payloads = record_payloads
         self.deployment = deployment
@@ -162,6 +166,14 @@ class EventTurns:
             stream=stream,
             origin=f"{event.agent.type}/{event.key}/{stream}/{sequence}",
             owner=owner,
+            meter=self._metrics.message(
+                event.agent.type,
+                "event",
+                message_type=envelope.type_name,
+                size_bytes=len(envelope.payload),
+                # Before another process had it, it waited for that one.
+                stored_at_ns=event.message.stored_at_ns if event.message.delivery == 1 else 0,
+            ),
         )
 
     async def serve(
@@ -174,18 +186,24 @@ class EventTurns:
         """
         attempts = 0
         named = current_message.set(turn)
+        meter = self._meter(turn)
+        meter.comes()
         try:
             if event.refused is not None:
-                return await self.give_up(event, turn, event.refused, attempts=0, stream=stream)
+                self._report(event, event.refused, 0, None)
+                return await self._give_up(event, turn, event.refused, attempts=0, stream=stream)
             while True:
                 try:
                     await self._turns.run(turn)
+                    meter.finished("duplicate" if turn.handled_before else "ok")
                     return True
                 except TurnWithdrawnError:
                     return False
                 except SessionLapsedError:
                     # A renewal that is under way may save the session; if not, the turn is withdrawn with its shard.
-                    delay = _FIRST_PAUSE_S
+                    on_failure()
+                    await self._turns.rest(turn, _FIRST_PAUSE_S)
+                    continue
                 except GivenUpError:
                     return await self._give_up(event, turn, _unknown_cause(event), attempts=0, stream=stream)
                 except (SupersededError, WriteUnknownError, StateUnreadableError) as error:
@@ -207,6 +225,7 @@ class EventTurns:
                     if again_after is None:
                         return await self._give_up(event, turn, error, attempts=attempts, stream=stream)
                     delay = again_after
+                meter.retries()
                 on_failure()
                 await self._turns.rest(turn, delay)
         except TurnWithdrawnError:
@@ -214,10 +233,13 @@ class EventTurns:
         finally:
             current_message.reset(named)
             self._turns.abandon(turn)
+            meter.goes()
 
     async def give_up(self, event: IncomingEvent, turn: Turn, error: Exception, *, attempts: int, stream: str) -> bool:
         """Send an event to the dead letters without running it. Returns as `serve`."""
         named = current_message.set(turn)
+        meter = self._meter(turn)
+        meter.comes()
         try:
             self._report(event, error, attempts, None)
             return await self._give_up(event, turn, error, attempts=attempts, stream=stream)
@@ -226,6 +248,7 @@ class EventTurns:
         finally:
             current_message.reset(named)
             self._turns.abandon(turn)
+            meter.goes()
 
     async def _give_up(
         self, event: IncomingEvent, turn: Turn, error: BaseException, *, attempts: int, stream: str
@@ -255,10 +278,12 @@ class EventTurns:
                     turn.operation = "bury"
                     if not await self._turns.run(turn):
                         log.info("event %d of %s is handled after all", message.sequence, event.agent)
+                        self._meter(turn).finished("duplicate")
                         return True
                 # The next owner of the shard, if it is given up now, waits for what comes of this.
                 turn.started = True
                 await store_dead_letter(self._broker, self._subjects, letter)
+                self._meter(turn).finished("dead_letter")
                 return True
             except SessionLapsedError:
                 log.warning(
@@ -279,6 +304,10 @@ class EventTurns:
             turn.started = False
             await self._turns.rest(turn, pause)
             pause = min(pause * 2, _LAST_PAUSE_S)
+
+    def _meter(self, turn: Turn) -> MessageMeter:
+        assert turn.meter is not None
+        return turn.meter
 
     def _policy(self, agent_id: AgentId) -> RetryPolicy:
         try:

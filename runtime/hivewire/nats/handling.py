@@ -73,7 +73,8 @@ class Handling:
                 raise asyncio.CancelledError(f"The message to {turn.agent} was cancelled") from error
             raise DeadlineExceededError(f"The turn of {turn.agent} took longer than its limit") from error
         finally:
-            self._metrics.of_type(turn.agent.type).duration.observe(time.monotonic() - begun)
+            if turn.operation == "message":
+                self._metrics.of_type(turn.agent.type).duration.observe(time.monotonic() - begun)
             self._running.discard(turn)
             turn.task = turn.left = None
             if turn.overdue and turn.sequence is not None:
@@ -175,9 +176,11 @@ class Handling:
         if not is_stream(answer):
             return answer
         count = 0
+        yielded = self._metrics.of_type(turn.agent.type).chunks
         try:
             async for chunk in answer:
                 count += 1
+                yielded.inc()
                 if turn.emit is not None:
                     await turn.emit(chunk, nested)
                 elif count % _CHUNKS_AT_ONCE == 0:

@@ -62,6 +62,9 @@ from hivewire.nats.task_scope import TaskScope
 from hivewire.nats.tokens import token, untoken
 from hivewire.nats.turn import SessionLapsedError, Streamed, Turn, TurnWithdrawnError
 from hivewire.nats.turns import Turns
+from hivewire.telemetry import RuntimeMetrics
+from hivewire.telemetry.label_values import OTHER
+from hivewire.telemetry.measuring import MessageResult
 
 log = logging.getLogger("hivewire.incoming")
 _event_log = logging.getLogger(EVENT_LOGGER_NAME)
@@ -117,6 +120,7 @@ class IncomingCalls:
         turns: Turns,
         serializers: SerializerRegistry,
         interventions: InterventionChain,
+        metrics: RuntimeMetrics,
         tasks: TaskScope,
         *,
         record_payloads: bool,
@@ -131,6 +135,7 @@ class IncomingCalls:
         self._turns = turns
         self._serializers = serializers
         self._interventions = interventions
+        self._metrics = metrics
         self._tasks = tasks
         self._record_payloads = record_payloads
         self._watch = CallerWatch(broker, outbox, self._caller_gone)
@@ -196,6 +201,9 @@ class IncomingCalls:
             envelope = decode_call(message.headers, message.data)
             agent = AgentId(agent_type, addressed_key(key_token, envelope.key))
         except (EnvelopeError, ValueError) as error:
+            self._metrics.message(agent_type, "direct", message_type=OTHER, size_bytes=len(message.data)).finished(
+                "error"
+            )
             unreadable = SerializationError(f"The request can't be read: {error}")
             await self._answer_error(reply, unreadable, agent_type, self._keeper.id)
             return None
@@ -236,20 +244,30 @@ class IncomingCalls:
             owner=owner,
             emit=partial(self._emit, call),
         )
+        if envelope.operation == "message":
+            call.turn.meter = self._metrics.message(
+                call.agent.type, "direct", message_type=envelope.type_name, size_bytes=len(envelope.payload)
+            )
         return call.turn
 
     async def serve(self, call: IncomingCall, turn: Turn) -> None:
         """Run the call's turn and answer."""
         named = current_message.set(turn)
+        meter = turn.meter
+        if meter is not None:
+            meter.comes()
         try:
             if call.envelope.kept:
                 await self._keep(call)
             await self._serve(call, turn)
         except Exception:
+            _finished(turn, "error")
             # What goes wrong with one answer must not end the work of all others.
             log.exception("answering a direct message to %s failed", call.agent)
         finally:
             self._forget(call)
+            if meter is not None:
+                meter.goes()
             if isinstance(call.sender, KeptChunks):
                 await call.sender.close()
             current_message.reset(named)
@@ -259,9 +277,11 @@ class IncomingCalls:
         try:
             value = await self._turns.run(turn)
             if isinstance(value, Streamed):
+                _finished(turn, "ok")
                 await self._end(call, ReplyEnvelope(status="end"))
                 return
             answer = await self._encoded(value, agent_id, call.envelope)
+            _finished(turn, "ok")
             if isinstance(call.sender, KeptChunks):
                 if answer.type_name != NONE_TYPE_NAME:
                     await call.sender.send(answer, call.cancellation, None)
@@ -271,6 +291,7 @@ class IncomingCalls:
         except (TurnWithdrawnError, SessionLapsedError):
             await self.refuse(call)
         except BaseException as error:
+            _finished(turn, _result_of(error))
             if isinstance(error, asyncio.CancelledError) and self._tasks.closing:
                 stopped = WorkerLostError(f"The process of {agent_id} stopped before the handler had finished")
                 await self._fail(call, stopped)
@@ -428,6 +449,17 @@ class IncomingCalls:
         early[call_id] = now
         while early and (len(early) > _EARLY_CANCELS or now - next(iter(early.values())) > _EARLY_CANCEL_S):
             early.popitem(last=False)
+
+
+def _finished(turn: Turn, result: MessageResult) -> None:
+    if turn.meter is not None:
+        turn.meter.finished(result)
+
+
+def _result_of(error: BaseException) -> MessageResult:
+    if isinstance(error, MessageDroppedException):
+        return "dropped"
+    return "cancelled" if isinstance(error, asyncio.CancelledError) else "error"
 
 
 def _ran_out(call: IncomingCall, error: BaseException) -> bool:

@@ -20,13 +20,13 @@ from hivewire.model.remote_errors import decode_error
 from hivewire.model.serializer_registry import Encoded, SerializerRegistry
 from hivewire.model.topics import TopicId
 from hivewire.nats.broker import Broker, JetStreamError
-from hivewire.nats.calls import Calls
 from hivewire.nats.chunk_inlet import ChunkInlet
 from hivewire.nats.dead_letters import STORY_BYTES
 from hivewire.nats.envelope import CallEnvelope, CallOperation, EventEnvelope, ReplyEnvelope, encode_event
 from hivewire.nats.event_stream import why_refused
 from hivewire.nats.kept_stream import KeptMessageStream
 from hivewire.nats.kept_streams import Call, KeptStreams
+from hivewire.nats.measured_calls import MeasuredCalls
 from hivewire.nats.message_stream import NatsMessageStream
 from hivewire.nats.options import RuntimeOptions
 from hivewire.nats.outbox import Outbox
@@ -34,7 +34,7 @@ from hivewire.nats.registry import Registry
 from hivewire.nats.subjects import Subjects
 from hivewire.nats.task_scope import TaskScope
 from hivewire.nats.tokens import is_hashed, token
-from hivewire.telemetry import MessageTracer
+from hivewire.telemetry import MessageTracer, RuntimeMetrics
 
 log = logging.getLogger("hivewire.outgoing")
 _event_log = logging.getLogger(EVENT_LOGGER_NAME)
@@ -54,11 +54,12 @@ class Outgoing:
         broker: Broker,
         subjects: Subjects,
         registry: Registry,
-        calls: Calls,
+        calls: MeasuredCalls,
         outbox: Outbox,
         serializers: SerializerRegistry,
         interventions: InterventionChain,
         tracer: MessageTracer,
+        metrics: RuntimeMetrics,
         options: RuntimeOptions,
     ) -> None:
         self._broker = broker
@@ -69,6 +70,7 @@ class Outgoing:
         self._serializers = serializers
         self._interventions = interventions
         self._tracer = tracer
+        self._metrics = metrics
         self._options = options
         self._id_prefix = secrets.token_hex(8)
         self._ids = iter(range(1, 1 << 62))
@@ -203,7 +205,8 @@ class Outgoing:
         # If it has to be given up, the story of its failure goes with it.
         self._broker.check_size(subject, payload, headers, reserve=STORY_BYTES)
         try:
-            await self._broker.store(subject, payload, headers=headers, timeout=self._options.publish_timeout)
+            storing = self._broker.store(subject, payload, headers=headers, timeout=self._options.publish_timeout)
+            await self._metrics.publishing(storing, topic_type=topic.type, size_bytes=len(payload))
         except JetStreamError as error:
             if error.code in (_STREAM_MESSAGE_TOO_LARGE, _STREAM_HEADERS_TOO_LARGE):
                 headers_bytes = sum(len(name) + len(value) + 4 for name, value in headers.items())

@@ -35,6 +35,7 @@ from hivewire.nats.subjects import Subjects, type_token
 from hivewire.nats.subscription import BrokerSubscription
 from hivewire.nats.task_scope import TaskScope
 from hivewire.nats.turns import Turns
+from hivewire.telemetry import RuntimeMetrics
 
 log = logging.getLogger("hivewire.shards")
 
@@ -66,6 +67,7 @@ class ShardServices:
     may_read: Callable[[], bool]
     relieve: Callable[[], None]
     tasks: TaskScope
+    metrics: RuntimeMetrics
 
 
 class OwnedShard:

@@ -63,6 +63,8 @@ class FailedAnswer:
 class RelayRuntime(NatsAgentRuntime):
     """Sends, publishes and returns `Encoded` messages. An answer of None is None."""
 
+    _component: ClassVar[str] = "gateway"
+
     def __init__(self, broker_url: str, **options: Any) -> None:
         super().__init__(broker_url, **options)
         self._serializers = _AsTheyAre()
@@ -211,12 +213,13 @@ class RelayRuntime(NatsAgentRuntime):
         """
         await self._ready()
         try:
-            return await self._broker.store(
+            storing = self._broker.store(
                 event.subject,
                 event.payload,
                 headers=dict(event.headers),
                 timeout=self._options.publish_timeout if timeout is None else timeout,
             )
+            return await self._metrics.publishing(storing, topic_type=event.topic.type, size_bytes=len(event.payload))
         except JetStreamError as error:
             why = why_refused(error, self._subjects.events_stream)
             raise UndeliverableException(f"A message to {event.topic} was not stored: {why}") from error

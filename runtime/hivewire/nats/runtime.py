@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from typing_extensions import Unpack
 
+from hivewire._version import __version__
 from hivewire.agents.concurrency import checked_concurrency
 from hivewire.agents.descriptions import described
 from hivewire.agents.operating_host import OperatingHost
@@ -38,6 +39,8 @@ from hivewire.nats.declarations import Declarations, filter_of, shape_of, subscr
 from hivewire.nats.event_stream import EventStream
 from hivewire.nats.handling import Handling
 from hivewire.nats.kept_streams import KeptStreams
+from hivewire.nats.measured_calls import MeasuredCalls
+from hivewire.nats.measurements import Measurements
 from hivewire.nats.options import OptionKeywords, RuntimeOptions
 from hivewire.nats.outbox import Outbox
 from hivewire.nats.outgoing import Outgoing
@@ -78,6 +81,7 @@ class NatsAgentRuntime(OperatingHost):
     """
 
     _handling: ClassVar[type[Handling]] = Handling
+    _component: ClassVar[str] = "worker"
 
     def __init__(self, broker_url: str, *, instance_id: str | None = None, **options: Unpack[OptionKeywords]) -> None:
         self._options = (
@@ -96,7 +100,7 @@ class NatsAgentRuntime(OperatingHost):
         )
         self._interventions = InterventionChain(self._options.intervention_handlers)
         self._tracer = MessageTracer(self._options.tracer_provider, instance=self._options.instance_id)
-        self._metrics = RuntimeMetrics(self._options.namespace)
+        self._metrics = RuntimeMetrics(self._options.namespace, component=self._component, version=__version__)
         self._tasks = TaskScope(on_failure=self._fail)
         self._declarations = Declarations()
         self._adopted: list[tuple[AgentId, list[TopicFilter]]] = []
@@ -107,6 +111,7 @@ class NatsAgentRuntime(OperatingHost):
         self._scheduling: Scheduling
         self._kept_streams: KeptStreams
         self._serving: Serving
+        self._measurements: Measurements
 
     def __repr__(self) -> str:
         types = sorted(self._catalog.types())
@@ -164,11 +169,12 @@ class NatsAgentRuntime(OperatingHost):
                 self._broker,
                 self._subjects,
                 self._registry,
-                self._calls,
+                MeasuredCalls(self._calls, self._registry, self._metrics),
                 outbox,
                 self._serializers,
                 self._interventions,
                 self._tracer,
+                self._metrics,
                 self._options,
             )
             self._scheduling = Scheduling(
@@ -197,6 +203,7 @@ class NatsAgentRuntime(OperatingHost):
                 stream,
                 handling=self._handling,
             )
+            self._measurements = Measurements(self._metrics, self._broker, self._catalog, self._serving)
             watch = StreamWatch(
                 stream,
                 provision=lambda: provision(self._broker, self._subjects),
@@ -206,6 +213,7 @@ class NatsAgentRuntime(OperatingHost):
             self._tasks.start(self._registry.run(), name="hivewire: registry")
             self._tasks.start(outbox.run(), name="hivewire: outbox")
             self._tasks.start(self._tick(), name="hivewire: tick")
+            self._tasks.start(self._measurements.run(), name="hivewire: metrics")
             self._tasks.start(watch.run(), name="hivewire: stream watch")
             await self._registry.ready(10)
             self._state = "connected"
@@ -215,6 +223,7 @@ class NatsAgentRuntime(OperatingHost):
             self._state = "stopped"
             await self._tasks.close()
             await self._broker.close()
+            self._metrics.end()
             raise
         return self
 
@@ -610,6 +619,7 @@ class NatsAgentRuntime(OperatingHost):
             await self._serving.close()
             await self._broker.close()
         finally:
+            self._measurements.end()
             self._state = "stopped"
             self._stopped.set()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Collection
 
 from hivewire.agents.catalog import AgentCatalog
@@ -53,7 +54,7 @@ _BEAT_S = 1.0
 
 
 class Serving:
-    """Serves agent types from `open` until `close`."""
+    """Serves agent types from `open` until `close`; `types` are those that it serves."""
 
     def __init__(
         self,
@@ -73,12 +74,13 @@ class Serving:
         handling: type[Handling] = Handling,
     ) -> None:
         self._catalog = catalog
+        self._metrics = metrics
         self._broker = broker
         self._subjects = subjects
         self._registry = registry
         self._tasks = tasks
         self._options = options
-        self._types: dict[str, TypeShape] = {}
+        self.types: dict[str, TypeShape] = {}
         self._stateless: dict[str, StatelessType] = {}
         self._control: BrokerSubscription | None = None
         self._control_session = ""
@@ -102,6 +104,7 @@ class Serving:
                 serializers,
                 Bucket(broker, subjects.state_bucket),
                 subjects,
+                metrics,
                 stream=self._stream,
             ),
             concurrency=options.concurrency,
@@ -119,6 +122,7 @@ class Serving:
             self.turns,
             serializers,
             interventions,
+            metrics,
             tasks,
             record_payloads=options.record_payloads,
             store_timeout=options.publish_timeout,
@@ -129,6 +133,7 @@ class Serving:
             self.turns,
             catalog,
             self._keeper,
+            metrics,
             deployment=options.deployment,
             instance=options.instance_id,
             record_payloads=options.record_payloads,
@@ -146,6 +151,7 @@ class Serving:
             may_read=self._keeper.valid,
             relieve=self._relieve,
             tasks=tasks,
+            metrics=metrics,
         )
         self._shards = Shards(services, registry, self._keeper, deployment=options.deployment, stream=stream)
         self._janitor = Janitor(
@@ -183,10 +189,10 @@ class Serving:
 
     async def serve(self, shapes: dict[str, TypeShape]) -> None:
         """Serve types; returns when this process has its share of them and takes messages."""
-        self._types.update(shapes)
+        self.types.update(shapes)
         for agent_type in shapes:
-            self.turns.serve(agent_type)
-        await self._keeper.announce(types=tuple(self._types))
+            self._begin(agent_type)
+        await self._keeper.announce(types=tuple(self.types))
         for agent_type, shape in shapes.items():
             if shape.kind == "stateless":
                 served = self._stateless[agent_type] = StatelessType(
@@ -213,20 +219,29 @@ class Serving:
 
     async def serve_instance(self, agent_type: str, key: str) -> None:
         """Serve one registered instance."""
-        if agent_type not in self._types:
-            self._types[agent_type] = TypeShape(kind="instances", shards=1)
-            self.turns.serve(agent_type)
-            await self._keeper.announce(types=tuple(self._types))
+        if agent_type not in self.types:
+            self.types[agent_type] = TypeShape(kind="instances", shards=1)
+            self._begin(agent_type)
+            await self._keeper.announce(types=tuple(self.types))
         await self._shards.serve_instance(agent_type, key, timeout=SETTLE_TIMEOUT_S)
         await self._broker.flush()
+
+    def _begin(self, agent_type: str) -> None:
+        self.turns.serve(agent_type)
+        # So that it has its metrics before its first message.
+        self._metrics.of_type(agent_type)
 
     def has_session(self) -> bool:
         """Tell whether this process certainly counts as alive among the others."""
         return self._keeper.valid()
 
+    def shards_owned(self) -> Counter[str]:
+        """Count the shards that this process owns, by type."""
+        return self._shards.owned_by_type()
+
     def owns(self, agent_type: str, slot: int) -> bool:
         """Tell whether an agent with this slot lives in this process."""
-        shape = self._types.get(agent_type)
+        shape = self.types.get(agent_type)
         if shape is None:
             return False
         return shape.kind != "sharded" or self._shards.owns(agent_type, slot)
@@ -248,7 +263,7 @@ class Serving:
     async def drain(self, timeout: float) -> None:
         """Hand over all work and wait for running turns, at most `timeout` seconds."""
         try:
-            await self._keeper.announce(types=tuple(self._types), state="draining", timeout=_ANNOUNCE_TIMEOUT_S)
+            await self._keeper.announce(types=tuple(self.types), state="draining", timeout=_ANNOUNCE_TIMEOUT_S)
         except BrokerUnavailableError as error:
             log.warning("draining without telling the others: %s", error)
         await asyncio.gather(

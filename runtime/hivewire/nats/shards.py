@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
@@ -28,6 +29,7 @@ from hivewire.nats.registry import Registry, first_position
 from hivewire.nats.session import SessionKeeper, SessionRecord, read_session
 from hivewire.nats.shard_scope import ShardScope
 from hivewire.nats.subjects import type_token
+from hivewire.telemetry.measuring import LeaseChange
 
 log = logging.getLogger("hivewire.shards")
 
@@ -85,6 +87,10 @@ class Shards:
         shard = ShardScope(agent_type=agent_type, shard=slot % served.shards, shards=served.shards)
         return shard in self._owned
 
+    def owned_by_type(self) -> Counter[str]:
+        """Count the shards that this process owns."""
+        return Counter(scope.agent_type for scope in self._owned)
+
     async def run(self) -> None:
         """Keep the assignment until cancelled."""
         tasks = self._services.tasks
@@ -104,7 +110,8 @@ class Shards:
         """Write the positions that moved; to be called several times a second."""
         for scope, shard in list(self._owned.items()):
             if scope not in self._busy and not await shard.save_if_due():
-                self._owned.pop(scope, None)
+                if self._owned.pop(scope, None) is not None:
+                    self._count(scope, "lost")
                 self._services.tasks.start(shard.abandon())
 
     async def serve(self, agent_type: str, shards: int, *, timeout: float) -> None:
@@ -157,6 +164,7 @@ class Shards:
         taken up where it was."""
         for scope, shard in list(self._owned.items()):
             del self._owned[scope]
+            self._count(scope, "lost")
             self._lapsed[scope] = shard
             self._services.tasks.start(shard.abandon())
         self._wake.set()
@@ -171,6 +179,8 @@ class Shards:
         self._concluded_here.clear()
         self._answered.set()
         of_before = [scope for scope, shard in self._owned.items() if shard.stream != self._stream.created]
+        for scope in of_before:
+            self._count(scope, "lost")
         await asyncio.gather(*(self._owned.pop(scope).abandon() for scope in of_before))
         self._wake.set()
 
@@ -261,6 +271,7 @@ class Shards:
             if owned is not None and not owned.serving and scope not in self._busy:
                 # It was to be given up, which failed, and now it should stay: claimed again, it serves again.
                 del self._owned[scope]
+                self._count(scope, "released")
                 self._lapsed[scope] = owned
             if scope not in self._owned:
                 self._begin(scope, self._claim)
@@ -344,6 +355,7 @@ class Shards:
         revision = await services.positions.put(key, claimed.to_json(), revision=entry.revision)
         shard = OwnedShard(scope, services, claimed, revision, end=end)
         self._owned[scope] = shard
+        self._count(scope, "claimed" if lapsed is not None or owner in (None, session) else "taken_over")
         await shard.start()
         await services.broker.flush()
         log.debug("%r was taken over, epoch %d", shard, claimed.epoch)
@@ -377,16 +389,22 @@ class Shards:
         # The next owner may ask as soon as the position is written.
         self._departed.append(shard)
         asked_for = False
+        change: LeaseChange = "released"
         try:
             asked_for = await shard.release()
         except WriteConflictError:
+            change = "lost"
             log.warning("%r was claimed by another process", shard)
         finally:
             if not asked_for and shard in self._departed:
                 self._departed.remove(shard)
-        self._owned.pop(scope, None)
+        if self._owned.pop(scope, None) is not None:
+            self._count(scope, change)
         log.debug("%r was given up", shard)
         await self._tell_next_owner(scope)
+
+    def _count(self, scope: ShardScope, change: LeaseChange) -> None:
+        self._services.metrics.of_type(scope.agent_type).lease_changes[change].inc()
 
     async def _tell_next_owner(self, scope: ShardScope) -> None:
         services = self._services

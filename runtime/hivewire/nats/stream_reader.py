@@ -37,7 +37,8 @@ _OTHER_FILTERS = "other filters"
 @dataclass(frozen=True, slots=True)
 class StreamMessage:
     """One stored message. `pending` counts those that match the reader's filters after it, `reply` takes its
-    acknowledgement. `delivery` counts how often the consumer has sent it."""
+    acknowledgement. `delivery` counts how often the consumer has sent it, `stored_at_ns` are nanoseconds since 1970 by
+    the server's clock."""
 
     subject: str
     sequence: int
@@ -46,6 +47,7 @@ class StreamMessage:
     pending: int
     reply: str
     delivery: int = 1
+    stored_at_ns: int = 0
 
     @property
     def stored_at(self) -> datetime:
@@ -261,9 +263,11 @@ class StreamReader:
         self._outstanding -= 1
         if self._outstanding <= self._batch // 2:
             self._wake.set()
-        delivery = int(parts[4 + offset])
+        delivery, stored_at_ns = int(parts[4 + offset]), int(parts[7 + offset])
         self._on_message(
-            StreamMessage(message.subject, sequence, headers, message.data, pending, message.reply, delivery)
+            StreamMessage(
+                message.subject, sequence, headers, message.data, pending, message.reply, delivery, stored_at_ns
+            )
         )
 
     def _on_status(self, headers: dict[str, str]) -> None:

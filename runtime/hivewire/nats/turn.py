@@ -14,6 +14,7 @@ from hivewire.model.contexts import NestedCalls, TurnContext
 from hivewire.model.ids import AgentId
 from hivewire.model.topics import TopicId
 from hivewire.nats.envelope import CallOperation
+from hivewire.telemetry.measuring import MessageMeter
 
 
 class TurnWithdrawnError(Exception):
@@ -49,7 +50,8 @@ class Turn:
     tells whether one ever had. `alone`: nothing else of the process runs beside it; `tried` is set once it has run so.
     At `limit`, on the monotonic clock, its `task` is cancelled, for the `overdue`-th time; `left` ends the wait for one
     that goes on all the same. `within` is what its calls know of it. `emit` takes each chunk of a streamed answer;
-    without it nobody reads them.
+    without it nobody reads them. `handled_before`: the agent's state held the outcome already, and nothing was run.
+    `meter` counts it, if it is a message.
     """
 
     id: str
@@ -72,6 +74,7 @@ class Turn:
     owner: object = None
     started: bool = False
     ran: bool = False
+    handled_before: bool = False
     resting: bool = False
     alone: bool = False
     tried: asyncio.Event | None = None
@@ -82,6 +85,7 @@ class Turn:
     task: asyncio.Task[Any] | None = None
     within: TurnContext | None = None
     left: asyncio.Future[None] | None = None
+    meter: MessageMeter | None = None
 
     def expire(self, now: float) -> None:
         """Note that the deadline has passed: its caller's clock is the one that counts."""

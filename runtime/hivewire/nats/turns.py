@@ -65,7 +65,7 @@ class Turns:
     """The turns of one process.
 
     `started` counts all that were ever begun, so that somebody who looks twice sees whether anything happened between;
-    `idle` is set while none runs.
+    `idle` is set while none runs. `slots` tells how many run, and how many more could.
 
     Args:
         may_start: Asked before each turn whether this process still holds its session.
@@ -88,12 +88,14 @@ class Turns:
         handling: type[Handling] = Handling,
     ) -> None:
         self._catalog = catalog
+        self._metrics = metrics
+        catalog.on_built, catalog.on_left = self._built, self._left_memory
         self._handling = handling(serializers, tracer, metrics, record_payloads=record_payloads)
         self._activations = activations
         self._concurrency = concurrency
         self._residency = residency or Residency()
         self._may_start = may_start
-        self._slots = TurnSlots(max_turns)
+        self.slots = TurnSlots(max_turns)
         self._max_waiting = max_turns
         self._room = WaitingRoom(max_turns)
         self._mailboxes: dict[AgentId, Mailbox] = {}
@@ -115,7 +117,7 @@ class Turns:
 
     def serve(self, agent_type: str) -> None:
         """Keep a share of the slots, and of the room to wait, for a type."""
-        self._slots.serve(agent_type)
+        self.slots.serve(agent_type)
         self._room.serve(agent_type)
 
     def admit(self, call_id: str, agent_id: AgentId, chain: tuple[str, ...] = ()) -> bool:
@@ -124,7 +126,7 @@ class Turns:
         One that a turn caused which others wait for always finds room: what fills the room may wait for that turn.
         """
         if not chain:
-            free = self._slots.free
+            free = self.slots.free
             usable = min(free, 1) if self._mode(agent_id).serial else free
             if not self._room.has_place(agent_id, free_slots=free, usable_slots=usable):
                 return False
@@ -146,7 +148,7 @@ class Turns:
 
     def is_crowded(self, agent_type: str) -> bool:
         """Tell whether so many turns of a type wait for a slot that no more of its events should be read."""
-        return self._slots.waiting_of(agent_type) >= self._max_waiting
+        return self.slots.waiting_of(agent_type) >= self._max_waiting
 
     async def run(self, turn: Turn) -> Any:
         """Handle a message and return what the handler returned.
@@ -327,7 +329,7 @@ class Turns:
                 return await self._run_alone(turn, mode)
         while self._alone is not None and self._alone.id not in turn.chain:
             await self._trial_over.wait()
-        slot = TurnSlot(self._slots, self._waits, turn)
+        slot = TurnSlot(self.slots, self._waits, turn)
         await slot.take()
         try:
             return await self._checked(turn, mode, slot)
@@ -340,7 +342,7 @@ class Turns:
         self._trial_over.clear()
         try:
             quiet_by = time.monotonic() + _QUIET_WAIT_S
-            while self._slots.running and time.monotonic() < quiet_by:  # noqa: ASYNC110  a bounded look, not a wait
+            while self.slots.running and time.monotonic() < quiet_by:  # noqa: ASYNC110  a bounded look, not a wait
                 await asyncio.sleep(0.01)
             return await self._checked(turn, mode, None)
         finally:
@@ -364,6 +366,8 @@ class Turns:
         if not self._may_start():
             raise SessionLapsedError(turn.id)
         turn.started = turn.ran = True
+        if turn.meter is not None and turn.operation == "message":
+            turn.meter.begins()
         if turn.sequence is None:
             self._room.leave(turn.id)
         try:
@@ -389,6 +393,7 @@ class Turns:
         if sequence is not None and activation.record.has_handled(sequence, stream=self._activations.stream):
             if activation.record.dead == sequence:
                 raise GivenUpError(turn.id)
+            turn.handled_before = True
             return None
         try:
             with activation.handling(turn.id):
@@ -408,6 +413,17 @@ class Turns:
     async def _left(self, agent_id: AgentId) -> None:
         while (left := self._leaving.get(agent_id)) is not None:
             await left.wait()
+
+    def _built(self, agent_id: AgentId, error: BaseException | None) -> None:
+        of_type = self._metrics.of_type(agent_id.type)
+        if error is not None:
+            of_type.failed_activations.inc()
+        elif not self.persists(agent_id):
+            # The others are counted once they have their states.
+            of_type.activations.inc()
+
+    def _left_memory(self, agent_id: AgentId) -> None:
+        self._metrics.of_type(agent_id.type).passivations.inc()
 
     def _mode(self, agent_id: AgentId) -> _Mode:
         agent = self._catalog.live(agent_id)

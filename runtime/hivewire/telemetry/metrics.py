@@ -22,12 +22,13 @@ _SIZES_BYTES = (64, 256, 1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576, 4_194
 
 MESSAGES_RECEIVED = Counter(
     "hivewire_messages_received",
-    "Messages that this process took in for its agents, each once, however often it is tried.",
+    "Messages that this process took in for its agents, each once, however often it is tried. What waits is not counted"
+    " yet. Types beyond the first 100 are 'other'.",
     ["system", "agent_type", "message_type"],
 )
 MESSAGES_PROCESSED = Counter(
     "hivewire_messages_processed",
-    "Messages that are finished, by kind (direct, event) and result (ok, error, cancelled, dropped, dead_letter,"
+    "Messages that are finished, by kind and result (direct: ok, error, cancelled, dropped; event: ok, dead_letter,"
     " duplicate). An event that is to be tried again is not finished.",
     ["system", "agent_type", "kind", "result"],
 )
@@ -50,7 +51,7 @@ MESSAGE_RETRIES = Counter(
 )
 MESSAGE_SIZE = Histogram(
     "hivewire_message_size_bytes",
-    "Sizes of payloads by direction: in, out.",
+    "Sizes of the payloads of messages, without their answers, by direction: in (to agents here), out.",
     ["system", "direction"],
     buckets=_SIZES_BYTES,
 )
@@ -76,7 +77,8 @@ STREAM_CHUNKS = Counter(
 
 MESSAGES_PUBLISHED = Counter(
     "hivewire_messages_published",
-    "Events that this process published, by result (ok, error). A topic type is cut off after its first ':'.",
+    "Events that this process sent to the broker, by result (ok, error). A topic type is cut off after its first ':';"
+    " those beyond the first 100 are 'other'.",
     ["system", "topic", "result"],
 )
 PUBLISH_DURATION = Histogram(
@@ -88,7 +90,7 @@ PUBLISH_DURATION = Histogram(
 RPC_DURATION = Histogram(
     "hivewire_rpc_duration_seconds",
     "Time from sending a direct message to its outcome, by result (ok, error, cancelled, deadline, not_found,"
-    " worker_lost, overloaded, conflict, unavailable).",
+    " worker_lost, overloaded, conflict, unavailable). An agent type that nobody has registered is 'other'.",
     ["system", "agent_type", "result"],
     buckets=_DURATIONS_S,
 )
@@ -97,7 +99,7 @@ RPC_DURATION = Histogram(
 
 AGENT_ACTIVATIONS = Counter(
     "hivewire_agent_activations",
-    "Agents that were built, with their stored states, by result (ok, error).",
+    "Agents that were built, those that persist with their stored states, by result (ok, error).",
     ["system", "agent_type", "result"],
 )
 AGENT_PASSIVATIONS = Counter(
@@ -146,7 +148,7 @@ EVENTS_EXPIRED = Counter(
 LEASE_CHANGES = Counter(
     "hivewire_lease_changes",
     "Shards that came to this process or left it, by reason: claimed (nobody had it), taken_over (from a process that"
-    " is gone), released (as planned), lost (with the session).",
+    " is gone), released (as planned), lost (with the session, or to another process).",
     ["system", "agent_type", "reason"],
 )
 NATS_CONNECTED = Gauge(
@@ -167,9 +169,9 @@ NATS_SLOW_CONSUMER = Counter(
 )
 BUILD_INFO = Gauge(
     "hivewire_build_info",
-    "1 for what runs here.",
+    "1 for what runs here; component: worker, gateway.",
     ["system", "component", "version"],
-    multiprocess_mode="livesum",
+    multiprocess_mode="livemax",
 )
 
 # The whole system, as the one process sees it that watches it; the others export none of these

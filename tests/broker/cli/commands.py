@@ -1,10 +1,13 @@
 """The command line in processes of its own, and agents that it serves."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -216,6 +219,23 @@ def eventually(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.01)
+
+
+def health_of(served: Started) -> str:
+    """Return the address of a serving process's health."""
+    found = re.search(r"/healthz, /readyz and /metrics are served on port (\d+)", served.output)
+    assert found is not None, served.output
+    return f"http://127.0.0.1:{found[1]}"
+
+
+def get(url: str) -> tuple[int, str]:
+    """Return the status and the body of a page."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status, answer.read().decode().strip()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode().strip()
 
 
 def is_running(pid: int) -> bool:

@@ -1,6 +1,5 @@
 """What a serving process tells a supervisor, as a pod's probes ask it."""
 
-import re
 import signal
 import urllib.error
 import urllib.request
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.cli.commands import CommandLine, Started, eventually
+from broker.cli.commands import CommandLine, Started, eventually, get, health_of
 from broker.jwt_accounts import JwtAccounts, replace
 from hivewire.nats.embedded import EmbeddedServer
 
@@ -16,18 +15,7 @@ from hivewire.nats.embedded import EmbeddedServer
 def serve(cli: CommandLine, *arguments: str) -> tuple[Started, str]:
     """Serve agents, and return the process with the address of its health."""
     served = cli.serve("setup", "--health-port", "0", *arguments)
-    found = re.search(r"/healthz, /readyz and /metrics are served on port (\d+)", served.output)
-    assert found is not None, served.output
-    return served, f"http://127.0.0.1:{found[1]}"
-
-
-def get(url: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return answer.status, answer.read().decode().strip()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode().strip()
+    return served, health_of(served)
 
 
 def test_it_is_ready_until_a_signal_and_alive_until_its_end(cli: CommandLine, tmp_path: Path) -> None:
@@ -95,11 +83,3 @@ def test_a_health_port_that_is_taken_is_one_line(cli: CommandLine) -> None:
     port = health.rpartition(":")[2]
     text = cli.fails("run", "agents:setup", "--health-port", port, code=1)
     assert f"can't be served at 127.0.0.1 port {port} (Address already in use)" in text
-
-
-def test_it_tells_prometheus_how_long_its_handlers_take(cli: CommandLine) -> None:
-    _, health = serve(cli)
-    cli.prints("send", "greeter/a", '{"name": "Ada"}', "--type", "Greet")
-    status, text = get(f"{health}/metrics")
-    assert status == 200
-    assert 'hivewire_message_process_duration_seconds_count{agent_type="greeter",system=' in text

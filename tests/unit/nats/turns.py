@@ -134,11 +134,13 @@ class Process:
         for agent_type in ("agent", "other"):
             self.catalog.add_factory(AgentType(agent_type), lambda: self._built(cls), cls)
         self.serializers = SerializerRegistry()
+        self.metrics = RuntimeMetrics("test", component="worker", version="0")
         self.activations = Activations(
             self.catalog,
             self.serializers,
             self.bucket,
             self.subjects,
+            self.metrics,
             stream=lambda: self.stream,
         )
         tracer = MessageTracer(None, instance="test")
@@ -147,7 +149,7 @@ class Process:
             self.catalog,
             self.serializers,
             tracer,
-            RuntimeMetrics("test"),
+            self.metrics,
             self.activations,
             may_start=lambda: self.holds_session,
             **options,
