@@ -18,6 +18,8 @@ from socketserver import ThreadingTCPServer
 from types import TracebackType
 from typing import Self
 
+from prometheus_client import CollectorRegistry
+
 from hivewire.model.readiness import Readiness
 from hivewire.telemetry.exposition import METRICS_CONTENT_TYPE, metrics_text
 
@@ -41,9 +43,10 @@ class Page:
     status: int = 200
 
 
-def metrics_page() -> Page:
-    """Return all that this process counts, for Prometheus. May be called from any thread."""
-    return Page(body=metrics_text(), content_type=METRICS_CONTENT_TYPE)
+def metrics_page(apart: CollectorRegistry | None = None) -> Page:
+    """Return all that this process counts, for Prometheus, and what is in a registry apart from that of the process.
+    May be called from any thread."""
+    return Page(body=metrics_text(apart), content_type=METRICS_CONTENT_TYPE)
 
 
 class HealthServer:

@@ -22,6 +22,9 @@ class Gateway:
 
     relay: RelayRuntime
     settings: Settings
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: Metrics = field(init=False)
     open_streams: OpenStreams = field(default_factory=OpenStreams)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metrics", Metrics(self.relay.namespace))

@@ -39,7 +39,7 @@ class MeasuringMiddleware:
         begun = perf_counter()
         code, is_stream = 500, False
         metrics = self._metrics
-        metrics.requests_in_flight += 1
+        metrics.requests_in_flight.inc()
 
         async def noting_send(message: Message) -> None:
             nonlocal code, is_stream
@@ -47,17 +47,17 @@ class MeasuringMiddleware:
                 code = message["status"]
                 if _is_event_stream(message):
                     is_stream = True
-                    metrics.requests_in_flight -= 1
-                    metrics.streams_open += 1
+                    metrics.requests_in_flight.dec()
+                    metrics.streams_open.inc()
             await send(message)
 
         try:
             await self._app(scope, receive, noting_send)
         finally:
             if is_stream:
-                metrics.streams_open -= 1
+                metrics.streams_open.dec()
             else:
-                metrics.requests_in_flight -= 1
+                metrics.requests_in_flight.dec()
             metrics.answered(
                 route=route_template(scope, self._routes),
                 code=code,
@@ -72,7 +72,7 @@ class MeasuringMiddleware:
             nonlocal code
             if message["type"] == "websocket.accept":
                 code = 101
-                self._metrics.websockets_open += 1
+                self._metrics.websockets_open.inc()
             elif message["type"] == "websocket.http.response.start":
                 code = message["status"]
             await send(message)
@@ -81,7 +81,7 @@ class MeasuringMiddleware:
             await self._app(scope, receive, noting_send)
         finally:
             if code == 101:
-                self._metrics.websockets_open -= 1
+                self._metrics.websockets_open.dec()
             self._metrics.answered(
                 route=route_template(scope, self._routes), code=code, mode="websocket", duration_s=None
             )

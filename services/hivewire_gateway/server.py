@@ -44,7 +44,6 @@ class GatewayServer:
         self._settings = settings
         open_streams = OpenStreams(retry_s=settings.event_streams.retry_s)
         self._gateway = Gateway(relay=relay, settings=settings, open_streams=open_streams)
-        self._gateway.metrics.watch_connection(lambda: bool(relay.ready))
         app = create_app(self._gateway)
         self._traffic = DrainingMiddleware(app, self._gateway.draining)
         self._app = MeasuringMiddleware(self._traffic, self._gateway.metrics, app.routes)

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -23,14 +24,26 @@ from hivewire_gateway.problems import Problem
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-async def samples(gateway: GatewayServer) -> Samples:
+async def text_of(gateway: GatewayServer) -> str:
     status, text = await asyncio.to_thread(get, f"{gateway.health_url}/metrics")
     assert status == 200
+    return text
+
+
+async def samples(gateway: GatewayServer) -> Samples:
+    text = await text_of(gateway)
     return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
+        (sample.name, frozenset(item for item in sample.labels.items() if not is_own(sample) or item[0] != "system")): (
+            sample.value
+        )
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
+
+
+def is_own(sample: Sample) -> bool:
+    """Tell whether a sample is of the gateway alone, so that its namespace goes without saying."""
+    return sample.name.startswith("hivewire_gateway_")
 
 
 def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
@@ -45,7 +58,9 @@ async def requests_of(gateway: GatewayServer) -> dict[tuple[str, str, str], floa
     }
 
 
-async def test_requests_are_counted_by_route_never_by_path(gateway: GatewayServer, http: httpx.AsyncClient) -> None:
+async def test_requests_are_counted_by_route_never_by_path(
+    gateway: GatewayServer, http: httpx.AsyncClient, namespace: str
+) -> None:
     for number in range(3):
         assert (await http.get(f"/secret/{number}")).status_code == 404
         assert (await http.put(f"/v1/agents/a/{number}")).status_code == 405
@@ -58,8 +73,14 @@ async def test_requests_are_counted_by_route_never_by_path(gateway: GatewayServe
     found = await samples(gateway)
     assert found[key("gateway_request_duration_seconds_count", route="/v1/agents/{type}/{key:path}")] == 6
     assert found[key("gateway_requests_in_flight")] == 0
-    assert found[key("nats_connected")] == 1
+    assert found[key("nats_connected", system=namespace)] == 1
+    assert [labels for name, labels in found if name == "hivewire_build_info" and ("system", namespace) in labels]
     assert not [name for name, labels in found if "secret" in repr(labels)]
+    assert ("process_cpu_seconds_total", frozenset()) in found
+    lines = (await text_of(gateway)).splitlines()
+    helps = [line.split()[2] for line in lines if line.startswith("# HELP")]
+    assert sorted(helps) == sorted(set(helps))
+    assert len({line.rpartition(" ")[0] for line in lines}) == len(lines)
 
 
 async def test_events_are_counted_by_what_became_of_them(new_gateway: Callable[..., Any], namespace: str) -> None:

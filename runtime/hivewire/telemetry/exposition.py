@@ -14,11 +14,13 @@ from prometheus_client.multiprocess import MultiProcessCollector
 METRICS_CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
-def metrics_text() -> bytes:
-    """Return all metrics of this process, or of those that share its directory. May be called from any thread."""
+def metrics_text(apart: CollectorRegistry | None = None) -> bytes:
+    """Return all metrics of this process, or of those that share its directory, and those of a registry apart, which
+    has no name twice. May be called from any thread."""
     directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if not directory:
-        return generate_latest(REGISTRY)
+        return generate_latest(REGISTRY) + (b"" if apart is None else generate_latest(apart))
+    # There, those of all registries are in the same files.
     registry = CollectorRegistry()
     MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
     return generate_latest(registry)

@@ -25,7 +25,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def hooks(file: Path) -> Hooks:
-    relay: Any = SimpleNamespace()
+    relay: Any = SimpleNamespace(namespace="test")
     return Hooks(Gateway(relay=relay, settings=load_settings(file)))
 
 
