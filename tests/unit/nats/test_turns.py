@@ -243,7 +243,7 @@ class TestSlots:
         assert process.begun == ["x", "x"]
         gate.set()
         assert await asyncio.gather(*running) == ["X"] * 5
-        assert process.turns._slots.running == 0
+        assert process.turns.slots.running == 0
 
     @pytest.mark.parametrize("cls", [Recorder, Stateless])
     async def test_a_turn_gives_its_slot_back_while_it_awaits_a_call_of_its_own(self, cls: type[Recorder]) -> None:
@@ -254,7 +254,7 @@ class TestSlots:
         async with asyncio.timeout(5):
             assert await process.turns.run(turn("outer")) == "OUTER"
         assert [each.log for each in process.built] == [["outer begins", "outer ends"], ["inner begins", "inner ends"]]
-        assert process.turns._slots.running == 0
+        assert process.turns.slots.running == 0
 
     async def test_several_calls_of_one_turn_at_once_share_what_it_gave_back(self) -> None:
         process = Process(Stateless, max_turns=1)
@@ -267,7 +267,7 @@ class TestSlots:
         async with asyncio.timeout(5):
             assert await process.turns.run(turn("outer")) == "OUTER"
         assert len(process.built) == 4
-        assert process.turns._slots.running == 0
+        assert process.turns.slots.running == 0
 
     async def test_a_call_that_outlives_its_turn_does_not_keep_a_slot(self) -> None:
         process = Process(Stateless, max_turns=1)
@@ -281,7 +281,7 @@ class TestSlots:
         await process.turns.run(turn("outer"))
         answered.set()
         await asyncio.gather(*left_behind)
-        assert process.turns._slots.running == 0
+        assert process.turns.slots.running == 0
         async with asyncio.timeout(5):
             assert await process.turns.run(turn("next")) == "NEXT"
 
@@ -308,7 +308,7 @@ class TestSlots:
         gate.set()
         async with asyncio.timeout(5):
             assert await asyncio.gather(outer, between) == ["OUTER", "BETWEEN"]
-        assert process.turns._slots.running == 0
+        assert process.turns.slots.running == 0
 
     async def test_the_slot_is_taken_again_before_others_of_the_type_that_wait(self) -> None:
         process = Process(Stateless, max_turns=1)
@@ -339,10 +339,10 @@ class TestSlots:
         given_up.token.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        assert process.turns._slots.waiting == 0
+        assert process.turns.slots.waiting == 0
         gate.set()
         assert await running == "A"
-        assert process.turns._slots.running == 0
+        assert process.turns.slots.running == 0
 
     async def test_a_type_whose_turns_wait_for_slots_is_crowded(self) -> None:
         process = Process(Stateless, max_turns=2)
@@ -447,7 +447,7 @@ class TestTimeLimits:
         process.turns.cancel_overdue()
         with pytest.raises(DeadlineExceededError, match="agent/k took longer than its limit"):
             await slow
-        assert process.turns._slots.running == 0
+        assert process.turns.slots.running == 0
 
     async def test_one_within_its_limit_goes_on(self) -> None:
         process = Process(Stateless)
@@ -512,7 +512,7 @@ class TestTimeLimits:
         with pytest.raises(asyncio.CancelledError, match="agent/k was cancelled"):
             await running
         assert "agent/k goes on 5 s after its message was cancelled" in caplog.text
-        assert process.turns._slots.running == 0
+        assert process.turns.slots.running == 0
 
     @pytest.mark.parametrize("kind", ["call", "event"])
     async def test_one_that_can_not_be_ended_is_left_behind_and_others_of_its_agent_go_on(
