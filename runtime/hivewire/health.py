@@ -55,6 +55,7 @@ class HealthServer:
     Args:
         port: 0 stands for a free one; see `port`.
         readiness: Asked at each `/readyz`, in a thread.
+        liveness: Asked at each `/healthz`, in a thread, while the event loop runs.
         pages: What else is served, by path. Asked in a thread too.
         clock: Tells the seconds.
 
@@ -68,10 +69,12 @@ class HealthServer:
         port: int,
         *,
         readiness: Callable[[], Readiness],
+        liveness: Callable[[], Readiness] = lambda: Readiness(True),
         pages: Mapping[str, Callable[[], Page]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._readiness = readiness
+        self._liveness_beside = liveness
         self._pages = dict(pages or {})
         self._clock = clock
         self._beat_at = clock()
@@ -112,7 +115,7 @@ class HealthServer:
     def _liveness(self) -> Readiness:
         still_s = self._clock() - self._beat_at
         if still_s <= STUCK_S:
-            return Readiness(True)
+            return self._liveness_beside()
         return Readiness(False, f"the event loop has stood still for {still_s:.0f} s: a handler blocks it")
 
 

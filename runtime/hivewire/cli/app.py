@@ -6,6 +6,7 @@ Only what is needed to show the help is imported here; a command's own module is
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -158,11 +159,16 @@ def run_(
     health_host: Annotated[
         str, typer.Option(envvar="HIVEWIRE_HEALTH_HOST", help="The address for --health-port; 0.0.0.0 is every one.")
     ] = "127.0.0.1",
+    processes: Annotated[
+        int, typer.Option(min=1, envvar="HIVEWIRE_PROCESSES", help="Serve in so many processes, with one health port.")
+    ] = 1,
 ) -> None:
     """Serve agents until SIGTERM or SIGINT, then drain: what a pod runs."""
     from hivewire.cli.run import run
+    from hivewire.cli.run_processes import run_processes
 
-    run(
+    serve = run if processes == 1 else partial(run_processes, processes=processes)
+    serve(
         target,
         broker=broker,
         namespace=namespace,

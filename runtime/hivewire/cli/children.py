@@ -25,7 +25,12 @@ class Child:
 
     @classmethod
     async def start(
-        cls, arguments: Sequence[str], *, environment: Mapping[str, str] | None = None, capture: bool = False
+        cls,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        capture: bool = False,
+        pass_fds: Sequence[int] = (),
     ) -> Child:
         """Start it.
 
@@ -33,6 +38,7 @@ class Child:
             arguments: Those of the `hivewire` command.
             environment: Added to that of this process.
             capture: Keep what it writes for `output`, instead of showing it.
+            pass_fds: File descriptors that it gets under the same numbers.
         """
         reading, lifeline = os.pipe()
         output = tempfile.TemporaryFile() if capture else None  # noqa: SIM115  # it lives as long as the child
@@ -48,7 +54,7 @@ class Child:
                 stdout=output,
                 stderr=output,
                 env={**os.environ, **(environment or {}), VARIABLE: str(reading)},
-                pass_fds=[reading],
+                pass_fds=[reading, *pass_fds],
             )
         except BaseException:
             os.close(lifeline)

@@ -36,10 +36,21 @@ def checked_broker(url: str) -> str:
     Raises:
         UsageError: there is none, or it is malformed.
     """
+    if url == "embedded":
+        raise UsageError("an embedded broker has no agents to talk to: give the address that `hivewire dev` prints")
+    return checked_worker_broker(url)
+
+
+def checked_worker_broker(url: str) -> str:
+    """Do the same for a process that may have a broker of its own.
+
+    Raises:
+        UsageError: there is none, or it is malformed.
+    """
     if not url:
         raise UsageError("no broker address: use --broker nats://host:4222, or set BROKER_URL")
     if url == "embedded":
-        raise UsageError("an embedded broker has no agents to talk to: give the address that `hivewire dev` prints")
+        return url
     try:
         return checked_url(url)
     except ValueError as error:

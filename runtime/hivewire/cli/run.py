@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from hivewire.cli.connection import checked_subjects
+from hivewire.cli.connection import checked_subjects, checked_worker_broker
 from hivewire.cli.errors import CommandError, UsageError, UserCodeError
+from hivewire.cli.health_port import health_server
 from hivewire.cli.lifeline import follow_parent
 from hivewire.cli.loading import Setup, Target
 from hivewire.cli.log_setup import LogSetup
+from hivewire.cli.pulse import Pulse
 from hivewire.cli.signals import stop_signal
 from hivewire.cli.waiting import first_of
 from hivewire.distributed import NatsAgentRuntime
 from hivewire.exceptions import RuntimeStateError
-from hivewire.health import HealthServer, metrics_page
-from hivewire.nats.addresses import checked_url
+from hivewire.health import HealthServer
 from hivewire.nats.options import OptionKeywords
 from hivewire.telemetry.exporting import start_exporting
+from hivewire.telemetry.exposition import forget_process
 
 log = logging.getLogger("hivewire.run")
 
@@ -50,13 +53,15 @@ def run(
         HivewireError: no broker answers, or it can't be used.
     """
     follow_parent()
+    # A process of the same id may have ended before this one began.
+    forget_process(os.getpid())
     options: OptionKeywords = {
         "namespace": checked_subjects(namespace).namespace,
         "deployment": deployment,
         "drain_timeout": drain_timeout,
         "credentials": credentials or None,
     }
-    url = _address(broker)
+    url = checked_worker_broker(broker)
     log_setup = LogSetup.of(level=log_level, form=log_format)
     place = Target.parse(target)
     setup = place.load()
@@ -66,7 +71,7 @@ def run(
     except ValueError as error:
         raise UsageError(str(error)) from None
     runtime = NatsAgentRuntime(url, instance_id=instance_id or None, **options)
-    with nullcontext() if health is None else _health_server(*health, runtime) as server:
+    with nullcontext() if health is None else health_server(*health, readiness=lambda: runtime.ready) as server:
         service = _Service(
             runtime=runtime,
             setup=setup,
@@ -74,6 +79,7 @@ def run(
             is_embedded=url == "embedded",
             log_setup=log_setup,
             health=server,
+            pulse=Pulse.of_child(),
         )
         try:
             asyncio.run(service.serve())
@@ -91,13 +97,14 @@ class _Service:
     is_embedded: bool
     log_setup: LogSetup
     health: HealthServer | None
+    pulse: Pulse | None
 
     async def serve(self) -> None:
         """Serve until a signal comes or the runtime stops by itself."""
-        if self.health is None:
-            await self._serve()
-        else:
-            await first_of(self._serve(), self.health.beat_on())
+        beats = [] if self.health is None else [self.health.beat_on()]
+        if self.pulse is not None:
+            beats.append(self.pulse.beat_on(lambda: self.runtime.ready))
+        await first_of(self._serve(), *beats)
 
     async def _serve(self) -> None:
         with stop_signal() as signalled:
@@ -130,24 +137,3 @@ class _Service:
             raise CommandError(
                 f"{self.place}: the runtime can't be started ({error}): leave the start to `hivewire run`"
             ) from error
-
-
-def _health_server(host: str, port: int, runtime: NatsAgentRuntime) -> HealthServer:
-    try:
-        return HealthServer(host, port, readiness=lambda: runtime.ready, pages={"/metrics": metrics_page})
-    except OSError as error:
-        raise CommandError(
-            f"the health can't be served at {host} port {port} ({error.strerror or error}): choose another "
-            "--health-port or --health-host"
-        ) from error
-
-
-def _address(url: str) -> str:
-    if not url:
-        raise UsageError("no broker address: use --broker nats://host:4222, or set BROKER_URL")
-    if url == "embedded":
-        return url
-    try:
-        return checked_url(url)
-    except ValueError as error:
-        raise UsageError(str(error)) from None

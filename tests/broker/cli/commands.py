@@ -201,10 +201,10 @@ class CommandLine:
         self._started.append(started)
         return started
 
-    def serve(self, setup: str = "setup", *arguments: str) -> Started:
+    def serve(self, setup: str = "setup", *arguments: str, **environment: str) -> Started:
         """Serve the agents of this file, and return when they are."""
         (self.directory / "agents.py").write_text(AGENTS)
-        started = self.start("run", f"agents:{setup}", *arguments)
+        started = self.start("run", f"agents:{setup}", *arguments, **environment)
         started.shows("is served")
         return started
 
