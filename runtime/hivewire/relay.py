@@ -23,6 +23,7 @@ from hivewire.nats.relay import AgentTypeInfo, FailedAnswer, PreparedEvent, Rela
 from hivewire.nats.stand_in import AgentTraits, RemoteRetries, StandInRuntime, mark_final
 from hivewire.nats.topic_filters import TopicFilter
 from hivewire.nats.turn import SessionLapsedError, Turn
+from hivewire.telemetry import passed_on_trace, passing_on
 
 __all__ = [
     "HEADER_BYTES",
@@ -61,6 +62,8 @@ __all__ = [
     "encode_error",
     "is_relaying",
     "mark_final",
+    "passed_on_trace",
+    "passing_on",
     "raised_by",
     "wire",
 ]

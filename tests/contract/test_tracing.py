@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from contract.support import MakeRuntime, Runtime, Scripted, Settle, Text, echo, fail, ignore, serve
+from contract.support import MakeRuntime, Runtime, Scripted, Settle, Text, echo, fail, ignore, only_network, serve
 from hivewire import AgentId, MessageContext, TopicId
 
 AGENT = AgentId("agent", "k")
@@ -147,7 +147,9 @@ async def test_a_handlers_error_is_recorded(traced_runtime: Runtime, traced: Tra
     assert len(processed) == 2
     for span in processed:
         assert span.status.status_code is StatusCode.ERROR
-        assert [event.name for event in span.events] == ["exception"]
+        # What became of the event after that is for those who keep it.
+        assert [event.name for event in span.events if event.name != "dead_letter"] == ["exception"]
+        assert (span.attributes or {})["error.type"] == "ValueError"
 
 
 async def test_contents_of_messages_are_in_no_span(traced_runtime: Runtime, traced: Traced, settle: Settle) -> None:
@@ -158,6 +160,35 @@ async def test_contents_of_messages_are_in_no_span(traced_runtime: Runtime, trac
 
     assert traced.spans
     assert "secret" not in json.dumps([json.loads(span.to_json()) for span in traced.spans])
+
+
+@only_network
+async def test_the_handling_of_an_event_is_linked_to_its_publishing(
+    traced_runtime: Runtime, traced: Traced, settle: Settle
+) -> None:
+    await serve(traced_runtime, "agent", ignore, "t")
+    await traced_runtime.publish_message("x", TOPIC)
+    await settle(traced_runtime)
+    await traced_runtime.send_message("x", AGENT)
+
+    publish, (handled, called) = traced.one("autogen create t.(k)-T"), traced.named("autogen process agent.(k)-A")
+    assert [link.context.span_id for link in handled.links] == [publish.context.span_id]
+    assert called.links == ()
+    attributes = handled.attributes or {}
+    assert (attributes["messaging.system"], attributes["hivewire.attempt"]) == ("nats", 1)
+    assert (attributes["gen_ai.agent.name"], attributes["gen_ai.agent.id"]) == ("agent", "agent/k")
+
+
+@only_network
+async def test_an_agent_is_built_within_the_trace_of_the_message_that_needs_it(
+    traced_runtime: Runtime, traced: Traced
+) -> None:
+    await serve(traced_runtime, "agent")
+    await traced_runtime.send_message("x", AGENT)
+
+    built, create = traced.one("create_agent agent"), traced.one("autogen create agent.(k)-A")
+    assert built.parent is not None
+    assert built.parent.span_id == create.context.span_id
 
 
 @pytest.mark.parametrize("switch", ["AUTOGEN_DISABLE_RUNTIME_TRACING", "HIVEWIRE_DISABLE_RUNTIME_TRACING"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,8 @@ class AgentCatalog:
     construction leaves nothing behind: the next need tries again.
 
     `population` counts those in memory by type. `on_built` is called after each construction, with the error of one
-    that failed; `on_left` with each agent that was taken out of memory. Neither may fail.
+    that failed; `on_left` with each agent that was taken out of memory. Neither may fail. A construction is done within
+    `building`, if that is to be seen.
     """
 
     def __init__(self, runtime: AgentRuntime) -> None:
@@ -48,6 +50,7 @@ class AgentCatalog:
         self.population: Counter[str] = Counter()
         self.on_built: Callable[[AgentId, BaseException | None], object] = _pass_over
         self.on_left: Callable[[AgentId], object] = _pass_over
+        self.building: Callable[[AgentId], AbstractContextManager[object]] | None = None
 
     def add_factory(
         self, type: AgentType, factory: Callable[[], Any], expected_class: type[Any] | None = None
@@ -162,6 +165,8 @@ class AgentCatalog:
                 f"Recipient not found: agent type {agent_id.type!r} consists of registered instances, and none of them"
                 f" has the key {agent_id.key!r}. If a publish led here, a subscription maps its topic to that key."
             )
+        if self.building is not None:
+            return self._construction(agent_id, self._build_within(self.building, agent_id, hosted, hosted.factory))
         try:
             with AgentInstantiationContext.populate_context((self._runtime, agent_id)):
                 made = hosted.factory()
@@ -174,20 +179,32 @@ class AgentCatalog:
         except BaseException as error:
             self._failed(agent_id, error)
             raise
+        return self._construction(agent_id, self._build(agent_id, hosted, lambda: made))
 
+    def _construction(self, agent_id: AgentId, build: Coroutine[object, object, Agent]) -> Construction:
         def publish(agent: Agent | None) -> None:
             del self._constructions[agent_id]
             if agent is not None:
                 self._enter(agent_id, agent)
                 self.on_built(agent_id, None)
 
-        construction = Construction(self._build(agent_id, hosted, made), publish)
-        self._constructions[agent_id] = construction
+        construction = self._constructions[agent_id] = Construction(build, publish)
         return construction
 
-    async def _build(self, agent_id: AgentId, hosted: _HostedType, made: Agent | Awaitable[Agent]) -> Agent:
+    async def _build_within(
+        self,
+        building: Callable[[AgentId], AbstractContextManager[object]],
+        agent_id: AgentId,
+        hosted: _HostedType,
+        make: AgentFactory,
+    ) -> Agent:
+        with building(agent_id):
+            return await self._build(agent_id, hosted, make)
+
+    async def _build(self, agent_id: AgentId, hosted: _HostedType, make: AgentFactory) -> Agent:
         try:
             with AgentInstantiationContext.populate_context((self._runtime, agent_id)):
+                made = make()
                 agent = await made if inspect.isawaitable(made) else made
             hosted.check(agent)
             if _binds_without_awaiting(agent):

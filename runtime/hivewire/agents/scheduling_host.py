@@ -11,6 +11,7 @@ from hivewire.agents.serving_host import ServingHost
 from hivewire.model.ids import AgentId, check_strict_agent_id
 from hivewire.model.schedule_rules import ScheduleRule
 from hivewire.model.schedules import Schedule, ScheduleHandle, check_schedule
+from hivewire.model.serializer_registry import Encoded
 from hivewire.model.topics import TopicId, check_strict_topic_id
 from hivewire.telemetry import MessageTracer
 
@@ -100,7 +101,7 @@ class SchedulingHost(ServingHost):
     async def _cancel_schedule(self, id: str) -> bool: ...
 
     def _span_of(self, message: Any, destination: AgentId | TopicId) -> AbstractContextManager[object]:
-        if not self._tracer.enabled:
+        if not self._tracer.records:
             return _NO_SPAN
-        attributes = {"messaging.message.type": type(message).__name__}
-        return self._tracer.span("create", self._tracer.destination_of(destination), attributes=attributes)
+        type_name = message.type_name if isinstance(message, Encoded) else type(message).__name__
+        return self._tracer.creating(destination, type_name=type_name)

@@ -43,5 +43,10 @@ class EventReports:
                 MessageHandlerExceptionEvent(payload=self._shown(message), handling_agent=agent, exception=error)
             )
 
+    def contents(self, message: Encoded) -> str | None:
+        """Return the contents of a message, if they are to be seen."""
+        return message.payload.decode(errors="replace") if self._record_payloads else None
+
     def _shown(self, message: Encoded) -> str:
-        return message.payload.decode(errors="replace") if self._record_payloads else message.type_name
+        contents = self.contents(message)
+        return message.type_name if contents is None else contents

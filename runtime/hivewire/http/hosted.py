@@ -11,7 +11,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -42,6 +43,7 @@ from hivewire.model.runtime import Agent
 from hivewire.model.serializer_registry import Encoded, SerializerRegistry
 from hivewire.model.state_values import decode_state, encode_state
 from hivewire.model.streams import close_stream, is_stream
+from hivewire.model.topics import TopicId
 from hivewire.telemetry import MessageTracer
 
 __all__ = ["HostedAgents"]
@@ -98,7 +100,8 @@ class HostedAgents:
                 await self._catalog.passivate(agent_id)
 
     async def _activate(self, channel: Channel, request: IncomingRequest) -> Reply:
-        agent = await self._catalog.activate(wire.agent_of(request.header["agent"]))
+        with self._tracer.continuing(wire.trace_of(request.header)):
+            agent = await self._catalog.activate(wire.agent_of(request.header["agent"]))
         checked_concurrency(getattr(agent, "concurrency", None), "attribute `concurrency` of an agent class")
         return traits_of(type(agent)), b""
 
@@ -227,13 +230,35 @@ class HostedAgents:
         self._reports.message(encoded, sender, agent_id, kind, DeliveryStage.DELIVER)
         with MessageHandlerContext.populate_context(agent_id), enter_turn(turn):
             try:
-                with self._tracer.span("process", self._tracer.destination_of(agent_id), parent=turn.trace or None):
+                with self._span_of(header, agent_id, encoded, topic, is_event=is_event):
                     answer = await agent.on_message(message, ctx=context)
                     if not is_stream(answer):
                         return (answer,)
                     return await self._yielded(turn, answer, agent_id, sender, request, is_event=is_event)
             finally:
                 turn.ended = True
+
+    @contextmanager
+    def _span_of(
+        self, header: Header, agent_id: AgentId, encoded: Encoded, topic: TopicId | None, *, is_event: bool
+    ) -> Iterator[None]:
+        if not self._tracer.records:
+            yield
+            return
+        trace = wire.trace_of(header)
+        with (
+            self._tracer.continuing(trace),
+            self._tracer.processing(
+                agent_id,
+                message_id=wire.text_of(header, "message"),
+                type_name=encoded.type_name,
+                topic=topic,
+                parent=trace,
+                attempt=int(header.get("attempt", 1)) if is_event else None,
+                payload=self._reports.contents(encoded),
+            ),
+        ):
+            yield
 
     async def _yielded(
         self,

@@ -83,7 +83,7 @@ class HttpAgentRuntime(OperatingHost):
         )
         interventions = InterventionChain(self._options.intervention_handlers)
         reports = EventReports(record_payloads=self._options.record_payloads)
-        self._tracer = MessageTracer(self._options.tracer_provider, instance=self._options.instance_id)
+        self._tracer = MessageTracer(self._options.tracer_provider, instance=self._options.instance_id, system="nats")
         self._link = Link(gateway_url, self, token=self._options.token)
         self._requests = Requests(self._link, self._tracer, delivery_timeout=self._options.delivery_timeout)
         self._outgoing = Outgoing(self._requests, self._serializers, interventions, reports, self._options)
@@ -127,6 +127,7 @@ class HttpAgentRuntime(OperatingHost):
         self._state = "connecting"
         try:
             self._tracer.refresh()
+            self._catalog.building = self._tracer.building if self._tracer.records else None
             self._declare_adopted()
             await self._link.open()
         except BaseException:

@@ -44,7 +44,8 @@ from hivewire.nats.subjects import Subjects, type_token
 from hivewire.nats.tokens import token
 from hivewire.nats.turn import GivenUpError, SessionLapsedError, Turn, TurnWithdrawnError
 from hivewire.nats.turns import Turns
-from hivewire.telemetry import RuntimeMetrics
+from hivewire.telemetry import RuntimeMetrics, end_span
+from hivewire.telemetry import span_names as names
 from hivewire.telemetry.measuring import MessageMeter
 
 log = logging.getLogger("hivewire.events")
@@ -193,6 +194,7 @@ class EventTurns:
                 self._report(event, event.refused, 0, None)
                 return await self._give_up(event, turn, event.refused, attempts=0, stream=stream)
             while True:
+                turn.attempt = attempts + 1
                 try:
                     await self._turns.run(turn)
                     meter.finished("duplicate" if turn.handled_before else "ok")
@@ -226,12 +228,14 @@ class EventTurns:
                         return await self._give_up(event, turn, error, attempts=attempts, stream=stream)
                     delay = again_after
                 meter.retries()
+                end_span(turn.span, event=names.RETRY, attributes=_retry_of(turn, delay))
                 on_failure()
                 await self._turns.rest(turn, delay)
         except TurnWithdrawnError:
             return False
         finally:
             current_message.reset(named)
+            end_span(turn.span)
             self._turns.abandon(turn)
             meter.goes()
 
@@ -253,6 +257,7 @@ class EventTurns:
     async def _give_up(
         self, event: IncomingEvent, turn: Turn, error: BaseException, *, attempts: int, stream: str
     ) -> bool:
+        end_span(turn.span, event=names.DEAD_LETTER, attributes={names.ATTEMPT: attempts})
         name, text, trace = describe(error)
         message = event.message
         letter = DeadLetter(
@@ -341,6 +346,10 @@ def _decoded(message: StreamMessage) -> tuple[EventEnvelope, UnsupportedFormatEr
         # Whose it is can still be read, so that it is kept for a process that understands it.
         headers = {name: value for name, value in message.headers.items() if name.lower() != FORMAT_HEADER}
         return decode_event(headers, message.payload), error
+
+
+def _retry_of(turn: Turn, delay_s: float) -> dict[str, int | float]:
+    return {names.ATTEMPT: turn.attempt, names.RETRY_DELAY_S: delay_s}
 
 
 def _unknown_cause(event: IncomingEvent) -> Exception:

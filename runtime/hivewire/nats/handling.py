@@ -18,7 +18,7 @@ from hivewire.model.serializer_registry import SerializerRegistry
 from hivewire.model.state_values import decode_state, encode_state
 from hivewire.model.streams import close_stream, is_stream
 from hivewire.nats.turn import Streamed, Turn
-from hivewire.telemetry import MessageTracer, RuntimeMetrics
+from hivewire.telemetry import RuntimeMetrics
 
 log = logging.getLogger("hivewire.turns")
 _event_log = logging.getLogger(EVENT_LOGGER_NAME)
@@ -29,11 +29,8 @@ _CHUNKS_AT_ONCE = 64
 class Handling:
     """Runs the handlers of one process's agents."""
 
-    def __init__(
-        self, serializers: SerializerRegistry, tracer: MessageTracer, metrics: RuntimeMetrics, *, record_payloads: bool
-    ) -> None:
+    def __init__(self, serializers: SerializerRegistry, metrics: RuntimeMetrics, *, record_payloads: bool) -> None:
         self._serializers = serializers
-        self._tracer = tracer
         self._metrics = metrics
         self._record_payloads = record_payloads
         self._running: set[Turn] = set()
@@ -161,11 +158,7 @@ class Handling:
         turn.within = within
         with MessageHandlerContext.populate_context(turn.agent), enter_turn(within):
             try:
-                if not self._tracer.enabled:
-                    return await self._answer(turn, agent, message, context, nested)
-                destination = self._tracer.destination_of(turn.agent)
-                with self._tracer.span("process", destination, parent=turn.trace):
-                    return await self._answer(turn, agent, message, context, nested)
+                return await self._answer(turn, agent, message, context, nested)
             finally:
                 within.ended = True
 

@@ -6,8 +6,11 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
+
+from opentelemetry.trace import Span
 
 from hivewire.exceptions import MessageDroppedException, MessageTooLargeError, UndeliverableException
 from hivewire.logging import EVENT_LOGGER_NAME, DeliveryStage, MessageEvent, MessageKind
@@ -34,11 +37,12 @@ from hivewire.nats.registry import Registry
 from hivewire.nats.subjects import Subjects
 from hivewire.nats.task_scope import TaskScope
 from hivewire.nats.tokens import is_hashed, token
-from hivewire.telemetry import MessageTracer, RuntimeMetrics
+from hivewire.telemetry import MessageTracer, RuntimeMetrics, record_error
 
 log = logging.getLogger("hivewire.outgoing")
 _event_log = logging.getLogger(EVENT_LOGGER_NAME)
 
+_NO_SPAN: AbstractContextManager[None] = nullcontext()
 _STREAM_MESSAGE_TOO_LARGE = 10054
 _STREAM_HEADERS_TOO_LARGE = 10097
 
@@ -107,8 +111,11 @@ class Outgoing:
 
         async def call(inlet: ChunkInlet) -> ReplyEnvelope:
             limit = self._limit(timeout, cancellation_token)
-            envelope = await self._enveloped(message, recipient, sender, cancellation_token, message_id)
-            reply, _ = await self._calls.call(recipient, envelope, limit=limit, inlet=inlet)
+            with self._span_of(message, recipient) as span:
+                envelope = await self._enveloped(message, recipient, sender, cancellation_token, message_id)
+                call_id = self._named_call(envelope)
+                reply, _ = await self._calls.call(recipient, envelope, limit=limit, inlet=inlet, call_id=call_id)
+                _record_outcome(span, reply)
             return reply
 
         return NatsMessageStream(ChunkInlet(self._outbox), tasks, call, partial(self._answer, recipient, sender))
@@ -133,9 +140,12 @@ class Outgoing:
             envelope.kept = True
 
             async def call(on_start: Callable[[], object]) -> ReplyEnvelope:
-                reply, _ = await self._calls.call(
-                    recipient, envelope, limit=limit, call_id=stream_id, on_start=on_start
-                )
+                with self._span_of(message, recipient) as span:
+                    envelope.trace = self._trace()
+                    reply, _ = await self._calls.call(
+                        recipient, envelope, limit=limit, call_id=stream_id, on_start=on_start
+                    )
+                    _record_outcome(span, reply)
                 return reply
 
             return call
@@ -166,6 +176,8 @@ class Outgoing:
                 # The same whenever the turn is run again, so that the broker stores it once.
                 derived = turn.next_id()
             message_id = message_id or derived or self._new_id()
+            if self._tracer.records:
+                self._tracer.name_message(message_id)
             if self._interventions:
                 context = outgoing_context(sender, topic, cancellation_token, message_id)
                 try:
@@ -252,13 +264,14 @@ class Outgoing:
     async def _outcome(self, recipient: AgentId, envelope: CallEnvelope, limit: CallLimit) -> Any:
         turn = current_turn()
         nested = turn.nested if turn is not None else None
+        call_id = self._named_call(envelope)
         if nested is None:
-            reply, inlet = await self._calls.call(recipient, envelope, limit=limit)
+            reply, inlet = await self._calls.call(recipient, envelope, limit=limit, call_id=call_id)
         else:
             # Others go on in this process meanwhile, those among them that the call waits for.
             nested.step_out()
             try:
-                reply, inlet = await self._calls.call(recipient, envelope, limit=limit)
+                reply, inlet = await self._calls.call(recipient, envelope, limit=limit, call_id=call_id)
             finally:
                 await nested.step_in()
         if reply.status == "error":
@@ -277,6 +290,21 @@ class Outgoing:
     def decoded(self, reply: ReplyEnvelope) -> Any:
         """Return the value of a reply."""
         return self._serializers.decode(reply.payload, type_name=reply.type_name, content_type=reply.content_type)
+
+    def _span_of(self, message: Any, recipient: AgentId) -> AbstractContextManager[Span | None]:
+        if not self._tracer.records:
+            return _NO_SPAN
+        type_name = message.type_name if isinstance(message, Encoded) else type(message).__name__
+        return self._tracer.creating(recipient, type_name=type_name)
+
+    def _named_call(self, envelope: CallEnvelope) -> str | None:
+        """Return the id for a call whose span is to tell the id of its message, which is that of the call if it has
+        none of its own."""
+        if not self._tracer.records or envelope.operation != "message":
+            return None
+        call_id = self._broker.new_token()
+        self._tracer.name_message(envelope.message_id or call_id)
+        return call_id
 
     def _trace(self) -> Mapping[str, str]:
         return self._tracer.inject() if self._tracer.enabled else {}
@@ -302,6 +330,11 @@ class Outgoing:
 
     def _new_id(self) -> str:
         return f"{self._id_prefix}-{next(self._ids):x}"
+
+
+def _record_outcome(span: Span | None, reply: ReplyEnvelope) -> None:
+    if span is not None and reply.status == "error":
+        record_error(span, decode_error(reply.payload))
 
 
 def _named_key(key: str) -> str | None:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from opentelemetry.trace import TracerProvider
+
 from hivewire.exceptions import BrokerUnavailableError, UndeliverableException
 from hivewire.model.readiness import Readiness
 from hivewire.model.serializer_registry import Encoded, HandledTypes, SerializerRegistry
@@ -26,6 +28,7 @@ from hivewire.nats.message_records import MessageRecords
 from hivewire.nats.registry import TypeKind
 from hivewire.nats.runtime import NatsAgentRuntime
 from hivewire.nats.topic_filters import TopicFilter
+from hivewire.telemetry import MessageTracer, PassingTracer
 
 __all__ = ["AgentTypeInfo", "FailedAnswer", "PreparedEvent", "RelayRuntime"]
 
@@ -40,6 +43,9 @@ class PreparedEvent:
     subject: str
     headers: Mapping[str, str]
     payload: bytes
+    trace: Mapping[str, str]
+    message_id: str
+    type_name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +67,12 @@ class FailedAnswer:
 
 
 class RelayRuntime(NatsAgentRuntime):
-    """Sends, publishes and returns `Encoded` messages. An answer of None is None."""
+    """Sends, publishes and returns `Encoded` messages. An answer of None is None.
+
+    What it sends belongs to the trace of the current span; where nothing is recorded, to that of `passing_on`.
+    """
+
+    _tracing: ClassVar[type[MessageTracer]] = PassingTracer
 
     _component: ClassVar[str] = "gateway"
 
@@ -131,6 +142,11 @@ class RelayRuntime(NatsAgentRuntime):
         return self._options.namespace
 
     @property
+    def tracer_provider(self) -> TracerProvider | None:
+        """Where its spans go; None: to the global provider."""
+        return self._options.tracer_provider
+
+    @property
     def credentials(self) -> str | None:
         """The path of the credentials file that it connects with."""
         return self._options.credentials
@@ -176,13 +192,14 @@ class RelayRuntime(NatsAgentRuntime):
 
         Args:
             attributes: Further attributes of the CloudEvent, by their names without prefix.
-            trace: The W3C trace context, as plain header values.
+            trace: The W3C trace context that it belongs to, as plain header values, where that is not the current one.
 
         Raises:
             MessageTooLargeError: it exceeds the broker's limit.
             RuntimeStateError: not connected.
         """
         await self._ready()
+        trace = trace or self._tracer.inject()
         headers, payload = encode_event(
             EventEnvelope(
                 topic=topic,
@@ -190,14 +207,22 @@ class RelayRuntime(NatsAgentRuntime):
                 type_name=message.type_name,
                 content_type=message.content_type,
                 payload=message.payload,
-                trace=trace or {},
+                trace=trace,
             )
         )
         headers |= {f"ce-{name}": quoted(value) for name, value in (attributes or {}).items()}
         headers["Nats-Msg-Id"] = deduplication_id
         subject = self._subjects.event(topic.source, topic.type)
         self._broker.check_size(subject, payload, headers, reserve=STORY_BYTES)
-        return PreparedEvent(topic=topic, subject=subject, headers=headers, payload=payload)
+        return PreparedEvent(
+            topic=topic,
+            subject=subject,
+            headers=headers,
+            payload=payload,
+            trace=trace,
+            message_id=message_id,
+            type_name=message.type_name,
+        )
 
     async def store_prepared(self, event: PreparedEvent, *, timeout: float | None = None) -> Stored:
         """Store an event and return where. It may be tried again: it is stored once all the same.
@@ -212,13 +237,17 @@ class RelayRuntime(NatsAgentRuntime):
             RuntimeStateError: not connected.
         """
         await self._ready()
+        timeout = self._options.publish_timeout if timeout is None else timeout
+        if not self._tracer.records:
+            return await self._stored(event, event.headers, timeout)
+        with self._tracer.creating(
+            event.topic, type_name=event.type_name, message_id=event.message_id, parent=event.trace
+        ):
+            return await self._stored(event, {**event.headers, **self._tracer.inject()}, timeout)
+
+    async def _stored(self, event: PreparedEvent, headers: Mapping[str, str], timeout: float) -> Stored:
         try:
-            storing = self._broker.store(
-                event.subject,
-                event.payload,
-                headers=dict(event.headers),
-                timeout=self._options.publish_timeout if timeout is None else timeout,
-            )
+            storing = self._broker.store(event.subject, event.payload, headers=dict(headers), timeout=timeout)
             return await self._metrics.publishing(storing, topic_type=event.topic.type, size_bytes=len(event.payload))
         except JetStreamError as error:
             why = why_refused(error, self._subjects.events_stream)

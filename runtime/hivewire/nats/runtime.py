@@ -82,6 +82,7 @@ class NatsAgentRuntime(OperatingHost):
 
     _handling: ClassVar[type[Handling]] = Handling
     _component: ClassVar[str] = "worker"
+    _tracing: ClassVar[type[MessageTracer]] = MessageTracer
 
     def __init__(self, broker_url: str, *, instance_id: str | None = None, **options: Unpack[OptionKeywords]) -> None:
         self._options = (
@@ -99,7 +100,12 @@ class NatsAgentRuntime(OperatingHost):
             broker_url, name=f"hivewire {self._options.instance_id}", credentials=self._options.credentials
         )
         self._interventions = InterventionChain(self._options.intervention_handlers)
-        self._tracer = MessageTracer(self._options.tracer_provider, instance=self._options.instance_id)
+        self._tracer = self._tracing(
+            self._options.tracer_provider,
+            instance=self._options.instance_id,
+            system="nats",
+            template_of=self._subjects.template_of,
+        )
         self._metrics = RuntimeMetrics(self._options.namespace, component=self._component, version=__version__)
         self._tasks = TaskScope(on_failure=self._fail)
         self._declarations = Declarations()
@@ -116,6 +122,16 @@ class NatsAgentRuntime(OperatingHost):
     def __repr__(self) -> str:
         types = sorted(self._catalog.types())
         return f"<NatsAgentRuntime {self._state} namespace={self._options.namespace!r} types={types}>"
+
+    @property
+    def instance_id(self) -> str:
+        """The label of this process, for people."""
+        return self._options.instance_id
+
+    @property
+    def deployment(self) -> str:
+        """The group of interchangeable processes that this one belongs to."""
+        return self._options.deployment
 
     @property
     def unrouted_messages_count(self) -> int:
@@ -156,6 +172,7 @@ class NatsAgentRuntime(OperatingHost):
             created = await provision(self._broker, self._subjects)
             stream = self._event_stream = EventStream(self._broker, self._subjects.events_stream, created)
             self._tracer.refresh()
+            self._catalog.building = self._tracer.building if self._tracer.records else None
             self._registry = Registry(self._broker, self._subjects, stream)
             outbox = Outbox(self._broker)
             self._calls = Calls(

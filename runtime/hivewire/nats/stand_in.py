@@ -12,11 +12,11 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, Self
+
+from opentelemetry.trace import NoOpTracerProvider
 
 from hivewire.agents.base import BaseAgent
 from hivewire.agents.concurrency import Concurrency
@@ -39,7 +39,7 @@ from hivewire.nats.handling import Handling
 from hivewire.nats.relay import RelayRuntime
 from hivewire.nats.runtime import NatsAgentRuntime
 from hivewire.nats.turn import Turn
-from hivewire.telemetry import MessageTracer
+from hivewire.telemetry import passed_on_trace, passing_on
 
 __all__ = ["AgentTraits", "RemoteRetries", "StandInRuntime", "Worker", "mark_final"]
 
@@ -165,8 +165,8 @@ class StandInRuntime(RelayRuntime):
     _handling: ClassVar[type[Handling]] = StandInHandling
 
     def __init__(self, broker_url: str, **options: Any) -> None:
-        super().__init__(broker_url, **options)
-        self._tracer = _PassedOnTraces()
+        # Spans are opened where the agents are.
+        super().__init__(broker_url, **{**options, "tracer_provider": NoOpTracerProvider()})
         self._told: dict[str, TypeMessages] = {}
         leave_events_to_programs()
 
@@ -332,7 +332,7 @@ class StandInRuntime(RelayRuntime):
         """Do, in the body of the `with` statement, what the worker's program does.
 
         Args:
-            trace: The headers that go with what is sent.
+            trace: The headers that go with what is sent. Without any they are those of the turn.
             published: How much the turn has published before, if it is done within one.
             noticed: Whether its handler can know that its message was cancelled.
             chain: The turns that caused it, if it is done within one that this runtime does not have.
@@ -344,32 +344,8 @@ class StandInRuntime(RelayRuntime):
             if noticed:
                 turn.token._noticed = True
         outer = enter_turn(TurnContext("", chain, ended=True)) if turn is None and chain else nullcontext()
-        passed = _trace.set(trace)
-        try:
-            with outer:
-                yield
-        finally:
-            _trace.reset(passed)
-
-
-_NO_TRACE: Mapping[str, str] = MappingProxyType({})
-_trace: ContextVar[Mapping[str, str]] = ContextVar("hivewire_passed_on_trace", default=_NO_TRACE)
-
-
-class _PassedOnTraces(MessageTracer):
-    """Opens no spans: the program does. What it sent along goes out with its messages."""
-
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        super().__init__(None, instance="")
-
-    def refresh(self) -> bool:
-        self.enabled = True
-        return True
-
-    def inject(self) -> dict[str, str]:
-        return dict(_trace.get())
+        with outer, passing_on(trace or passed_on_trace()):
+            yield
 
 
 def _factory(worker: Worker, declared: type[StandIn] | None) -> Callable[[], Awaitable[StandIn]]:

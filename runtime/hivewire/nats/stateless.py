@@ -125,6 +125,7 @@ class StatelessType:
     async def _serve(self, message: StreamMessage, incoming: IncomingEvent) -> bool:
         stream = self._stream()
         turn = self._events.turn_of(incoming, stream=stream, epoch=message.delivery, owner=self)
+        turn.group = self._subjects.consumer_of(self.agent_type)
         if message.delivery <= MAX_DELIVERIES:
             return await self._events.serve(incoming, turn, stream=stream)
         lost = WorkerLostError(f"{MAX_DELIVERIES} processes in turn took this event and none of them finished it")

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from hivewire.model.ids import AgentId
+from hivewire.model.topics import TopicId
 from hivewire.nats.tokens import SLOT_COUNT, slot_of_token, token, untoken
 from hivewire.nats.topic_filters import topic_tokens
 
@@ -64,6 +66,14 @@ class Subjects:
 
     def __repr__(self) -> str:
         return f"Subjects({self.namespace!r})"
+
+    def template_of(self, destination: AgentId | TopicId) -> str:
+        """Return where messages to an agent or a topic go, for people: in braces is what there may be many of, such as
+        keys, and what follows the first colon of a topic type."""
+        if isinstance(destination, AgentId):
+            return f"{self._prefix}rpc.{type_token(destination.type)}.{{group}}.{{slot}}.{{key}}"
+        head, colon, _ = destination.type.partition(":")
+        return f"{self._prefix}event.{{source}}.{topic_tokens(head)}{'.{rest}' if colon else ''}"
 
     # Direct messages
 

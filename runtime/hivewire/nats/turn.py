@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from opentelemetry.trace import Span
+
 from hivewire.model import grace
 from hivewire.model.cancellation import CancellationToken
 from hivewire.model.contexts import NestedCalls, TurnContext
@@ -52,6 +54,8 @@ class Turn:
     that goes on all the same. `within` is what its calls know of it. `emit` takes each chunk of a streamed answer;
     without it nobody reads them. `handled_before`: the agent's state held the outcome already, and nothing was run.
     `meter` counts it, if it is a message.
+    `attempt` is the how-manieth it is, for an event, `group` the consumers that share out messages like this one, and
+    `span` that of the attempt, where somebody traces.
     """
 
     id: str
@@ -86,6 +90,9 @@ class Turn:
     within: TurnContext | None = None
     left: asyncio.Future[None] | None = None
     meter: MessageMeter | None = None
+    attempt: int = 1
+    group: str | None = None
+    span: Span | None = None
 
     def expire(self, now: float) -> None:
         """Note that the deadline has passed: its caller's clock is the one that counts."""

@@ -11,8 +11,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
+
+from opentelemetry.trace import Span
 
 from hivewire.agents.catalog import AgentCatalog
 from hivewire.agents.concurrency import Concurrency, is_serial, persists
@@ -30,6 +33,7 @@ from hivewire.model.ids import AgentId
 from hivewire.model.runtime import Agent
 from hivewire.model.serializer_registry import SerializerRegistry
 from hivewire.nats.activations import (
+    Activation,
     Activations,
     StateFormatError,
     StateRefusedError,
@@ -40,6 +44,7 @@ from hivewire.nats.activations import (
 from hivewire.nats.handling import Handling
 from hivewire.nats.mailbox import Mailbox
 from hivewire.nats.residency import Residency
+from hivewire.nats.subjects import type_token
 from hivewire.nats.turn import GivenUpError, SessionLapsedError, Turn, TurnWithdrawnError
 from hivewire.nats.turn_slots import DEFAULT_MAX_TURNS, TurnSlots
 from hivewire.nats.turn_waits import TurnSlot, TurnWaits
@@ -90,7 +95,9 @@ class Turns:
         self._catalog = catalog
         self._metrics = metrics
         catalog.on_built, catalog.on_left = self._built, self._left_memory
-        self._handling = handling(serializers, tracer, metrics, record_payloads=record_payloads)
+        self._handling = handling(serializers, metrics, record_payloads=record_payloads)
+        self._tracer = tracer
+        self._record_payloads = record_payloads
         self._activations = activations
         self._concurrency = concurrency
         self._residency = residency or Residency()
@@ -173,6 +180,7 @@ class Turns:
         self.started += 1
         self.idle.clear()
         self._residency.begin(turn.agent)
+        context = self._tracer.attach(turn.trace) if self._tracer.enabled else None
         try:
             if self._leaving:
                 await self._left(turn.agent)
@@ -199,6 +207,8 @@ class Turns:
                 raise StateConflictError(f"The message to {turn.agent} was not applied: {error}") from error
             raise WorkerLostError(f"The outcome of the message to {turn.agent} is unknown: {error}") from error
         finally:
+            if context is not None:
+                self._tracer.detach(context)
             self._residency.end(turn.agent)
             self.running -= 1
             if not self.running:
@@ -378,6 +388,9 @@ class Turns:
                 agent = await self._catalog.activate(turn.agent)
             # Only a turn that others wait for can be blocked by a call that comes back, so only those are in the chain.
             in_chain = mode is not _PLAIN or turn.alone
+            if self._tracer.records and turn.operation == "message":
+                with self._span_of(turn) as turn.span:
+                    return await self._handling.handle(turn, agent, nested=slot, in_chain=in_chain, apart=mode.serial)
             return await self._handling.handle(turn, agent, nested=slot, in_chain=in_chain, apart=mode.serial)
         except BaseException:
             # Only what runs has begun, as far as the next owner of a shard is concerned.
@@ -395,6 +408,13 @@ class Turns:
                 raise GivenUpError(turn.id)
             turn.handled_before = True
             return None
+        if self._tracer.records and turn.operation == "message":
+            with self._span_of(turn) as turn.span:
+                return await self._handled(turn, mode, slot, activation)
+        return await self._handled(turn, mode, slot, activation)
+
+    async def _handled(self, turn: Turn, mode: _Mode, slot: TurnSlot | None, activation: Activation) -> Any:
+        """Let an agent that persists handle a message, and store what that made of it."""
         try:
             with activation.handling(turn.id):
                 outcome = await self._handling.handle(
@@ -402,13 +422,26 @@ class Turns:
                 )
             # What a turn within another one did is stored with that one, unless it has ended before.
             if turn.operation in _CHANGING and not activation.is_handling(turn.chain):
-                await self._activations.commit(activation, sequence=sequence, stream=turn.stream)
+                await self._activations.commit(activation, sequence=turn.sequence, stream=turn.stream)
         except BaseException:
             # What is in memory may hold half of what the handler did.
             if not activation.is_handling(turn.chain):
                 await self._activations.drop(turn.agent)
             raise
         return outcome
+
+    def _span_of(self, turn: Turn) -> AbstractContextManager[Span]:
+        return self._tracer.processing(
+            turn.agent,
+            message_id=turn.message_id,
+            type_name=turn.type_name,
+            topic=turn.topic,
+            parent=turn.trace,
+            attempt=None if turn.sequence is None else turn.attempt,
+            group=type_token(turn.agent.type) if turn.sequence is None else turn.group,
+            open_after_error=turn.sequence is not None,
+            payload=turn.payload.decode(errors="replace") if self._record_payloads else None,
+        )
 
     async def _left(self, agent_id: AgentId) -> None:
         while (left := self._leaving.get(agent_id)) is not None:

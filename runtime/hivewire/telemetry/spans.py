@@ -7,14 +7,19 @@ exception is recorded once, sets `error.type` and passes on.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final
 
 from opentelemetry import trace
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import Span, SpanKind, Tracer
 from opentelemetry.util.types import AttributeValue
 
-__all__ = ["trace_create_agent_span", "trace_invoke_agent_span", "trace_tool_span"]
+from hivewire.telemetry import span_names as names
+from hivewire.telemetry.recorded_span import RecordedSpan
 
-_SYSTEM = "autogen"
+__all__ = ["building_agent_span", "trace_create_agent_span", "trace_invoke_agent_span", "trace_tool_span"]
+
+_SYSTEM: Final = "autogen"
 
 
 @contextmanager
@@ -33,11 +38,20 @@ def trace_create_agent_span(
     `agent_name` is a name or an agent id, which sets name and id; `agent_type` is another word for it. Further keywords
     become attributes, in their text form unless OpenTelemetry knows their type; those that are None are left out.
 
+    While a runtime that traces builds an agent of this name, it is the runtime's span, which gets the attributes.
+
     Raises:
         TypeError: neither or both of `agent_name` and `agent_type` are given.
     """
     name, identity = _identify(agent_name, agent_type, agent_id)
     facts = _agent_facts("create_agent", name, identity, agent_description)
+    building = _building.get()
+    if building is not None and tracer is None and parent is None:
+        built, span = building
+        if built == name and span.is_recording():
+            span.set_attributes(_attributes({**attributes, **facts}))
+            yield span
+            return
     with _span(f"create_agent {name}", SpanKind.CLIENT, tracer, parent, {**attributes, **facts}) as span:
         yield span
 
@@ -72,14 +86,28 @@ def trace_tool_span(
 ) -> Iterator[Span]:
     """Open the internal span `execute_tool <tool_name>`; further keywords become attributes."""
     facts = {
-        "gen_ai.operation.name": "execute_tool",
-        "gen_ai.system": _SYSTEM,
-        "gen_ai.tool.name": tool_name,
-        "gen_ai.tool.description": tool_description,
-        "gen_ai.tool.call.id": tool_call_id,
+        names.GEN_AI_OPERATION: "execute_tool",
+        names.GEN_AI_PROVIDER: _SYSTEM,
+        names.GEN_AI_SYSTEM: _SYSTEM,
+        names.GEN_AI_TOOL_NAME: tool_name,
+        names.GEN_AI_TOOL_DESCRIPTION: tool_description,
+        names.GEN_AI_TOOL_CALL_ID: tool_call_id,
     }
     with _span(f"execute_tool {tool_name}", SpanKind.INTERNAL, tracer, parent, {**attributes, **facts}) as span:
         yield span
+
+
+@contextmanager
+def building_agent_span(tracer: Tracer, agent: object) -> Iterator[Span]:
+    """Open the span `create_agent <type>` of a runtime that builds an agent."""
+    name, identity = _identify(agent, None, None)
+    facts = _agent_facts("create_agent", name, identity, None)
+    with _span(f"create_agent {name}", SpanKind.CLIENT, tracer, None, facts) as span:
+        token = _building.set((name, span))
+        try:
+            yield span
+        finally:
+            _building.reset(token)
 
 
 def _identify(
@@ -97,39 +125,33 @@ def _agent_facts(
     operation: str, name: str, agent_id: object | None, agent_description: str | None
 ) -> Mapping[str, object | None]:
     return {
-        "gen_ai.operation.name": operation,
-        "gen_ai.system": _SYSTEM,
-        "gen_ai.agent.name": name,
-        "gen_ai.agent.id": None if agent_id is None else str(agent_id),
-        "gen_ai.agent.description": agent_description,
+        names.GEN_AI_OPERATION: operation,
+        names.GEN_AI_PROVIDER: _SYSTEM,
+        names.GEN_AI_SYSTEM: _SYSTEM,
+        names.GEN_AI_AGENT_NAME: name,
+        names.GEN_AI_AGENT_ID: None if agent_id is None else str(agent_id),
+        names.GEN_AI_AGENT_DESCRIPTION: agent_description,
     }
 
 
-@contextmanager
 def _span(
     name: str, kind: SpanKind, tracer: Tracer | None, parent: Span | None, attributes: Mapping[str, object | None]
-) -> Iterator[Span]:
-    if tracer is None:
-        tracer = trace.get_tracer("hivewire")
-    with tracer.start_as_current_span(
+) -> RecordedSpan:
+    return RecordedSpan(
+        tracer or trace.get_tracer("hivewire"),
         name,
-        context=None if parent is None else trace.set_span_in_context(parent),
         kind=kind,
-        attributes={key: _attribute(value) for key, value in attributes.items() if value is not None},
-        # Recorded below, together with error.type; both would give two events for one exception.
-        record_exception=False,
-        set_status_on_exception=False,
-    ) as span:
-        try:
-            yield span
-        except Exception as error:
-            span.record_exception(error)
-            span.set_status(Status(StatusCode.ERROR, str(error)))
-            span.set_attribute("error.type", type(error).__name__)
-            raise
+        context=None if parent is None else trace.set_span_in_context(parent),
+        attributes=_attributes(attributes),
+    )
 
 
-def _attribute(value: object) -> AttributeValue:
-    if isinstance(value, str | bool | int | float):
-        return value
-    return str(value)
+def _attributes(values: Mapping[str, object | None]) -> dict[str, AttributeValue]:
+    return {
+        key: value if isinstance(value, str | bool | int | float) else str(value)
+        for key, value in values.items()
+        if value is not None
+    }
+
+
+_building: ContextVar[tuple[str, Span] | None] = ContextVar("hivewire_building_agent", default=None)

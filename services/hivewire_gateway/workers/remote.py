@@ -29,6 +29,7 @@ from hivewire.relay import (
     StateText,
     Turn,
     mark_final,
+    passed_on_trace,
     wire,
 )
 from hivewire_gateway.workers.traits import read_traits
@@ -69,7 +70,9 @@ class RemoteAgents:
 
     async def activate(self, agent: AgentId) -> AgentTraits:
         try:
-            answer = await self._channel.answer_to("activate", {"agent": wire.agent_value(agent)})
+            header: dict[str, Any] = {"agent": wire.agent_value(agent)}
+            trace = passed_on_trace()
+            answer = await self._channel.answer_to("activate", {**header, "trace": dict(trace)} if trace else header)
         except ChannelClosedError as error:
             raise SessionLapsedError(f"{agent} was not built: {error}") from error
         return read_traits(answer.header)
@@ -97,6 +100,8 @@ class RemoteAgents:
             header["chain"] = turn.within.chain
         if turn.trace:
             header["trace"] = dict(turn.trace)
+        if turn.attempt > 1:
+            header["attempt"] = turn.attempt
         self._running[number] = copy_context()
         try:
             request = await self._channel.ask("message", header, turn.payload)

@@ -55,6 +55,7 @@ def test_creating_an_agent_is_a_client_span_with_its_facts(recorder: Recorder) -
     assert (done.name, done.kind) == ("create_agent writer", SpanKind.CLIENT)
     assert attributes(done) == {
         "gen_ai.operation.name": "create_agent",
+        "gen_ai.provider.name": "autogen",
         "gen_ai.system": "autogen",
         "gen_ai.agent.name": "writer",
         "gen_ai.agent.id": "writer/1",
@@ -69,6 +70,7 @@ def test_invoking_an_agent_is_a_client_span(recorder: Recorder) -> None:
     assert (done.name, done.kind) == ("invoke_agent writer", SpanKind.CLIENT)
     assert attributes(done) == {
         "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.provider.name": "autogen",
         "gen_ai.system": "autogen",
         "gen_ai.agent.name": "writer",
     }
@@ -81,6 +83,7 @@ def test_running_a_tool_is_an_internal_span_with_its_facts(recorder: Recorder) -
     assert (done.name, done.kind) == ("execute_tool add", SpanKind.INTERNAL)
     assert attributes(done) == {
         "gen_ai.operation.name": "execute_tool",
+        "gen_ai.provider.name": "autogen",
         "gen_ai.system": "autogen",
         "gen_ai.tool.name": "add",
         "gen_ai.tool.description": "adds",

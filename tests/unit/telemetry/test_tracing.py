@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NoOpTracerProvider, ProxyTracerProvider, SpanKind, StatusCode
 
-from hivewire.telemetry import MessageTracer
+from hivewire.telemetry import MessageTracer, trace_create_agent_span
 from hivewire.telemetry.tracing import Operation
 
 
@@ -113,16 +113,18 @@ def test_a_span_has_the_name_kind_and_attributes_of_its_operation(
     assert done.name == f"autogen {operation} a.(b)-A"
     producing = operation in ("create", "send", "publish")
     assert done.kind is (SpanKind.PRODUCER if producing else SpanKind.CONSUMER)
-    expected_type = {
-        "create": "create",
-        "send": "publish",
-        "publish": "publish",
-        "intercept": "receive",
-        "process": "process",
-        "ack": "receive",
+    operation_type, autogens_type = {
+        "create": ("create", "create"),
+        "send": ("send", "publish"),
+        "publish": ("send", "publish"),
+        "intercept": ("receive", "receive"),
+        "process": ("process", "process"),
+        "ack": ("settle", "receive"),
     }[operation]
     assert dict(done.attributes or {}) == {
-        "messaging.operation": expected_type,
+        "messaging.operation.name": operation,
+        "messaging.operation.type": operation_type,
+        "messaging.operation": autogens_type,
         "messaging.destination": "a.(b)-A",
         "messaging.client.id": "w1",
         "messaging.message.type": "Task",
@@ -191,3 +193,41 @@ def test_outside_of_any_span_there_are_no_headers(tracer: MessageTracer) -> None
 )
 def test_destinations_are_written_by_their_kind(destination: object, text: str) -> None:
     assert MessageTracer.destination_of(destination) == text
+
+
+def test_an_event_of_another_trace_than_the_current_one_is_linked_to_it(
+    tracer: MessageTracer, exporter: InMemorySpanExporter
+) -> None:
+    other = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    with tracer.span("publish", "outer") as outer:
+        with tracer.creating(FakeTopicId("t", "s"), type_name="Text", parent=other):
+            pass
+        with tracer.creating(FakeTopicId("t", "s"), type_name="Text", parent=tracer.inject()):
+            pass
+    foreign, own, _ = finished(exporter)
+    assert [link.context.span_id for link in foreign.links] == [outer.get_span_context().span_id]
+    assert own.links == ()
+    assert own.parent is not None
+    assert own.parent.span_id == outer.get_span_context().span_id
+
+
+def test_what_is_done_for_a_message_is_not_part_of_the_span_around(tracer: MessageTracer) -> None:
+    with tracer.span("publish", "outer") as outer:
+        with tracer.continuing({}):
+            assert tracer.inject() == {}
+        assert trace.get_current_span() is outer
+
+
+def test_an_agent_that_opens_a_span_for_its_own_building_has_one(
+    tracer: MessageTracer, exporter: InMemorySpanExporter
+) -> None:
+    with tracer.building(FakeAgentId("writer", "k")) as built:
+        with trace_create_agent_span("writer", agent_description="writes") as own:
+            assert own is built
+        with trace_create_agent_span("editor") as other:
+            assert other is not built
+    # Later on it is another agent's.
+    with trace_create_agent_span("writer") as later:
+        assert later is not built
+    (done,) = finished(exporter)
+    assert (done.name, (done.attributes or {})["gen_ai.agent.description"]) == ("create_agent writer", "writes")
