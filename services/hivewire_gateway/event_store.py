@@ -27,9 +27,10 @@ class EventStore:
         event_id: str,
         identity: str,
         attributes: Mapping[str, str],
-        trace: Mapping[str, str],
+        trace: Mapping[str, str] | None = None,
     ) -> PreparedEvent:
-        """Return an event as it will be stored; the stream keeps one of several of the same `identity`.
+        """Return an event as it will be stored; the stream keeps one of several of the same `identity`. It belongs to
+        the trace of its request, or to the one that it names itself.
 
         Raises:
             Problem: it is too large or can't be written, or there is no connection.

@@ -21,7 +21,7 @@ from hivewire_gateway.message_bodies import named_type
 from hivewire_gateway.problems import Problem
 from hivewire_gateway.security.principals import principal_of
 from hivewire_gateway.topic_requests import check_plain_json, idempotency_key, topic_of_path
-from hivewire_gateway.trace_context import trace_context
+from hivewire_gateway.trace_context import trace_of_event
 from hivewire_gateway.webhook_consent import answer_to_options
 
 _METHODS = ["POST", "OPTIONS"]
@@ -74,7 +74,6 @@ class Ingestion:
             # Whoever uses the same key for another topic means another event.
             identity=deduplication_id("topic", topic.type, topic.source, event_id),
             attributes={},
-            trace=trace_context(request.headers),
         )
         return _accepted(event_id, await self._store.store(prepared))
 
@@ -125,7 +124,7 @@ class Ingestion:
             event_id=event.id,
             identity=deduplication_id(event.source, event.id),
             attributes=event.attributes,
-            trace=trace_context(request.headers) or trace_context(event.attributes),
+            trace=trace_of_event(event.attributes, request.headers),
         )
 
 

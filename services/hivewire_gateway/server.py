@@ -15,6 +15,7 @@ import uvicorn
 
 from hivewire.health import HealthServer, Readiness
 from hivewire.relay import HEADER_BYTES, PING_INTERVAL_S, PING_TIMEOUT_S, RelayRuntime
+from hivewire.telemetry import RequestTracer
 from hivewire_gateway.app import create_app
 from hivewire_gateway.draining import DrainingMiddleware
 from hivewire_gateway.gateway import Gateway
@@ -22,6 +23,7 @@ from hivewire_gateway.measuring import MeasuringMiddleware
 from hivewire_gateway.open_streams import OpenStreams
 from hivewire_gateway.security.connection_guard import GuardedProtocol
 from hivewire_gateway.settings import Settings
+from hivewire_gateway.tracing import TracingMiddleware
 
 log = logging.getLogger("hivewire.gateway")
 
@@ -46,7 +48,8 @@ class GatewayServer:
         self._gateway = Gateway(relay=relay, settings=settings, open_streams=open_streams)
         app = create_app(self._gateway)
         self._traffic = DrainingMiddleware(app, self._gateway.draining)
-        self._app = MeasuringMiddleware(self._traffic, self._gateway.metrics, app.routes)
+        traced = TracingMiddleware(self._traffic, RequestTracer(relay.tracer_provider), app.routes)
+        self._app = MeasuringMiddleware(traced, self._gateway.metrics, app.routes)
         self._open = AsyncExitStack()
         self._socket: socket.socket
         self._address: tuple[str, int]

@@ -219,18 +219,24 @@ async def test_a_batch_of_too_many_events_is_refused(new_gateway: Callable[..., 
         assert (await post_batch(http, [EVENT, EVENT, EVENT])).status_code == 413
 
 
-async def test_the_trace_of_the_request_goes_along_else_that_of_the_event(
+async def test_the_trace_that_an_event_names_goes_along_else_that_of_its_request(
     http: httpx.AsyncClient, nats_url: str, namespace: str
 ) -> None:
-    other = TRACE.replace("0af", "1bf")
+    other, begun = TRACE.replace("0af", "1bf"), TRACE.replace("b7a", "c8b")
     await post(http, {**EVENT, "id": "1", "traceparent": other}, traceparent=TRACE, tracestate="a=b")
     await post(http, {**EVENT, "id": "2", "traceparent": other, "tracestate": "c=d"})
     await post(http, {**EVENT, "id": "3", "traceparent": "00-0-ä-01"}, traceparent="nonsense")
-    first, second, third = (event.headers for event in await stored_events(nats_url, namespace))
-    assert (first["traceparent"], first["tracestate"], first["ce-traceparent"]) == (TRACE, "a=b", other)
+    await post(http, {**EVENT, "id": "4"}, traceparent=TRACE, tracestate="a=b")
+    await post(http, {**EVENT, "id": "5", "traceparent": begun}, traceparent=TRACE)
+    first, second, third, fourth, fifth = (event.headers for event in await stored_events(nats_url, namespace))
+    assert (first["traceparent"], first["ce-traceparent"]) == (other, other)
+    assert "tracestate" not in first
     assert (second["traceparent"], second["tracestate"]) == (other, "c=d")
     assert "traceparent" not in third
     assert third["ce-traceparent"] == "00-0-%C3%A4-01"
+    assert (fourth["traceparent"], fourth["tracestate"]) == (TRACE, "a=b")
+    # The same trace: then the request says where in it.
+    assert (fifth["traceparent"], fifth["ce-traceparent"]) == (TRACE, begun)
 
 
 async def test_an_event_whose_type_can_be_no_topic_type_is_refused_and_says_which_characters_can(

@@ -25,7 +25,6 @@ from hivewire_gateway.hooks.templates import MissingValueError, Template
 from hivewire_gateway.media_types import MediaType
 from hivewire_gateway.problems import Problem
 from hivewire_gateway.security.secrets import WatchedSecret
-from hivewire_gateway.trace_context import trace_context
 
 
 class Hooks:
@@ -64,7 +63,6 @@ class Hooks:
                 event_id=event_id,
                 identity=deduplication_id("hook", hook.name, topic.source, event_id),
                 attributes={},
-                trace=trace_context(request.headers),
             )
         )
         headers = {"X-Duplicate": "true"} if stored.duplicate else {}
