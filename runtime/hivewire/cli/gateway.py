@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from hivewire.cli.connection import checked_broker, checked_subjects
 from hivewire.cli.errors import CommandError, UsageError
+from hivewire.cli.exporting import export_spans
 from hivewire.cli.lifeline import follow_parent
 from hivewire.cli.log_setup import LogSetup
 from hivewire.cli.signals import stop_signal
 from hivewire.cli.waiting import first_of
 
 if TYPE_CHECKING:
+    from hivewire.relay import RelayRuntime
     from hivewire_gateway import Settings
 
 log = logging.getLogger("hivewire.gateway")
@@ -45,6 +47,7 @@ def gateway(
         HivewireError: there is no broker.
     """
     _check_installed()
+    from hivewire.relay import RelayRuntime
     from hivewire_gateway import ConfigurationError, load_settings
 
     follow_parent()
@@ -54,7 +57,12 @@ def gateway(
     try:
         settings = load_settings(config, {key: value for key, value in typed.items() if value is not None})
         log_setup.begin()
-        asyncio.run(_serve(settings, url, namespace, credentials, log_setup))
+        relay = RelayRuntime(url, namespace=namespace, credentials=credentials or None)
+        stop_exporting = export_spans(service="hivewire-gateway", instance=relay.instance_id)
+        try:
+            asyncio.run(_serve(settings, relay, log_setup))
+        finally:
+            stop_exporting()
     except ConfigurationError as error:
         raise UsageError(str(error)) from None
 
@@ -101,11 +109,9 @@ def _check_installed() -> None:
         raise CommandError("`hivewire gateway` needs more packages: pip install 'hivewire[gateway]'")
 
 
-async def _serve(settings: Settings, url: str, namespace: str, credentials: str, log_setup: LogSetup) -> None:
-    from hivewire.relay import RelayRuntime
+async def _serve(settings: Settings, relay: RelayRuntime, log_setup: LogSetup) -> None:
     from hivewire_gateway import GatewayServer
 
-    relay = RelayRuntime(url, namespace=namespace, credentials=credentials or None)
     gateway_server = GatewayServer(relay, settings)
     with stop_signal() as signalled:
         try:

@@ -10,7 +10,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 from hivewire.cli.connection import checked_subjects, checked_worker_broker
-from hivewire.cli.errors import CommandError, UsageError, UserCodeError
+from hivewire.cli.errors import CommandError, UserCodeError
+from hivewire.cli.exporting import export_spans
 from hivewire.cli.health_port import health_server
 from hivewire.cli.lifeline import follow_parent
 from hivewire.cli.loading import Setup, Target
@@ -22,7 +23,6 @@ from hivewire.distributed import NatsAgentRuntime
 from hivewire.exceptions import RuntimeStateError
 from hivewire.health import HealthServer
 from hivewire.nats.options import OptionKeywords
-from hivewire.telemetry.exporting import start_exporting
 from hivewire.telemetry.exposition import forget_process
 
 log = logging.getLogger("hivewire.run")
@@ -66,11 +66,8 @@ def run(
     place = Target.parse(target)
     setup = place.load()
     log_setup.begin()
-    try:
-        stop_exporting = start_exporting(service=deployment, instance=instance_id)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
     runtime = NatsAgentRuntime(url, instance_id=instance_id or None, **options)
+    stop_exporting = export_spans(service=runtime.deployment, instance=runtime.instance_id)
     with nullcontext() if health is None else health_server(*health, readiness=lambda: runtime.ready) as server:
         service = _Service(
             runtime=runtime,
