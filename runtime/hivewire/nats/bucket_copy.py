@@ -58,6 +58,7 @@ class BucketCopy(Generic[V]):
         Raises:
             JetStreamError: there is no such bucket.
             BrokerUnavailableError: the broker doesn't answer.
+            AccessDeniedError: the credentials don't allow it.
         """
         info = await self._broker.api(f"STREAM.INFO.{self._stream}")
         created, last = str(info["created"]), int(info["state"]["last_seq"])
@@ -91,10 +92,14 @@ class BucketCopy(Generic[V]):
             room=lambda: _ROOM,
             on_made=on_made,
         )
-        async with asyncio.TaskGroup() as tasks:
-            reading = tasks.create_task(reader.run())
-            await complete.wait()
-            reading.cancel()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                reading = tasks.create_task(reader.run())
+                await complete.wait()
+                reading.cancel()
+        except ExceptionGroup as group:
+            # There was one task only, and what the credentials don't allow is for the caller.
+            raise group.exceptions[0] from group
         self._seen = max(self._seen, last)
 
     def _take(self, message: StreamMessage) -> None:

@@ -8,6 +8,7 @@ the other one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections import Counter
@@ -209,9 +210,7 @@ class Shards:
             case "claim":
                 self._wake.set()
             case pod_numbers.OPERATION:
-                broker = self._services.broker
-                numbers = pod_numbers.own_numbers(self._services.subjects.namespace)
-                await broker.publish(message.reply, numbers.to_json(limit_bytes=broker.max_payload))
+                await self._tell_numbers(message.reply)
             case "running" if self._services.tasks.closing:
                 # Turns that are being cancelled are not done; silence lets the asker wait for the session's end.
                 pass
@@ -222,6 +221,14 @@ class Shards:
                 self._answered.set()
             case other:
                 log.warning("unknown control message %.40r", other)
+
+    async def _tell_numbers(self, reply: str) -> None:
+        services = self._services
+        # That counters can't be written, where several processes share a directory, is in the log already.
+        with contextlib.suppress(OSError):
+            services.metrics.tell()
+        numbers = pod_numbers.own_numbers(services.subjects.namespace)
+        await services.broker.publish(reply, numbers.to_json(limit_bytes=services.broker.max_payload))
 
     async def _take_inner(self, message: Msg, subject: str) -> None:
         message.subject = subject

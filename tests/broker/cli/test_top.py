@@ -57,10 +57,14 @@ def test_types_and_pods_are_shown_with_what_they_do(cli: CommandLine, seeds: See
     greeter = types["greeter"]
     assert (greeter["kind"], greeter["pods"], greeter["shards"], greeter["shards_owned"]) == ("sharded", 1, 16, 16)
     assert 0 < greeter["p50_s"] <= greeter["p99_s"] < 60
+    assert greeter["events_s"] > 0 and greeter["inflight"] >= 0
+    assert (greeter["calls_s"], greeter["errors_s"], greeter["retries_s"]) == (0, 0, 0)
     assert (types["helper"]["shards"], types["helper"]["lag"], types["helper"]["p99_s"]) == (None, 0, None)
     pods = {each["instance"]: each for each in data["pods"]}
     assert (pods["pod-a"]["deployment"], pods["pod-a"]["shards"], pods["pod-a"]["answers"]) == ("greeters", 16, True)
+    assert pods["pod-a"]["messages_s"] == greeter["events_s"]
     assert (pods["pod-b"]["state"], pods["pod-b"]["answers"]) == ("serving", True)
+    assert (pods["pod-b"]["turns_running"], pods["pod-b"]["turns_free"]) == (0, 1_000)
     assert pods["pod\x1b[31m"]["answers"] is False
     (events,) = (each for each in data["streams"] if each["name"] == "events")
     assert events["messages"] > 2 and events["size_bytes"] > 0
