@@ -73,7 +73,7 @@ class Observer:
         self._sessions = BucketCopy(broker, subjects.leases_bucket, SessionRecord.from_json)
         self._positions = BucketCopy(broker, subjects.positions_bucket, Position.from_json)
         self._dead = DeadLetterCounts(broker, subjects)
-        self._clear: dict[str, tuple[object, int]] = {}
+        self._clear: dict[str, tuple[object, int | None]] = {}
         self._room = asyncio.Semaphore(_AT_ONCE)
 
     async def observe(self, *, timeout: float) -> Observation:
@@ -190,13 +190,17 @@ class Observer:
         # As long as nobody writes their positions, what was found to be without an event for them stays so.
         state = (look.state.created, [(shard.name, shard.position) for shard in shards])
         known, clear_through = self._clear.get(record.name, (None, 0))
-        if known == state:
-            begin = max(begin, clear_through + 1)
-        lagging: list[tuple[Sequence[Shard], int]] = []
-        if begin <= look.state.last and await self._first_of(_filters(record, shards, self._subjects), after=begin - 1):
-            lagging = [(group, count) for group, count in await look.lags.of_groups(shards) if count]
-        if not lagging:
-            self._clear[record.name] = (state, look.state.last)
+        if known != state:
+            clear_through = 0
+        if clear_through is not None:
+            after = max(begin - 1, clear_through)
+            filters = _filters(record, shards, self._subjects)
+            if after >= look.state.last or await self._first_of(filters, after=after) is None:
+                self._clear[record.name] = (state, look.state.last)
+                return []
+        lagging = [(group, count) for group, count in await look.lags.of_groups(shards) if count]
+        # None: something waits, so the next look counts at once.
+        self._clear[record.name] = (state, None if lagging else look.state.last)
         return lagging
 
     async def _oldest(self, record: TypeRecord, shards: Sequence[Shard]) -> datetime | None:

@@ -16,7 +16,8 @@ from hivewire.telemetry.system_metrics import SystemMetrics, SystemReading
 log = logging.getLogger("hivewire.observer")
 
 EVERY_S = 10.0
-TIMEOUT_S = 8.0
+TIMEOUT_S = 20.0
+"""Longer than the pause, so that a system that is too big for it is looked at less often, and not never."""
 _LOOK_S = 1.0
 _TELL_EVERY = 30
 
