@@ -1,5 +1,6 @@
 """What is seen of a whole system on a real server: what waits, for how long, and who lives."""
 
+import asyncio
 import logging
 from dataclasses import replace
 
@@ -10,13 +11,14 @@ from broker.conftest import NewRuntime
 from broker.observing import Observe, observer_of, only_type, seen
 from broker.scripted import TOPIC_TYPE, Gate, Scripted, serve, until
 from hivewire import AgentId, MessageContext, NatsAgentRuntime, TopicId, TypeSubscription, stateless_worker
-from hivewire.nats import dead_letter_counts, observer, owned_shard, system_watch
+from hivewire.nats import dead_letter_counts, observer, owned_shard, shard_readers, system_watch
 from hivewire.nats.broker import Broker
 from hivewire.nats.dead_letter_store import DeadLetterFilter, DeadLetterStore
 from hivewire.nats.embedded import EmbeddedServer
 from hivewire.nats.observation import TypeObservation
 from hivewire.nats.subjects import Subjects
 from hivewire.nats.system_watch import SystemWatch
+from hivewire.nats.tokens import slot
 from hivewire.telemetry.system_metrics import SystemMetrics
 
 
@@ -72,6 +74,24 @@ async def test_what_waits_behind_a_turn_that_does_not_end_is_told_by_its_owner(
     assert (await only_type(observe)).oldest_event_s is not None
     gate.opened.set()
     await seen(observe, lambda found: found.lag_messages == 0 and found.oldest_event_s is None)
+
+
+async def test_what_comes_while_a_shard_has_no_room_is_told_too(
+    new_runtime: NewRuntime, observe: Observe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owned_shard, "TELL_LAG_EVERY_S", 0.2)
+    monkeypatch.setattr(shard_readers, "COUNT_EVERY_S", 0.2)
+    gate = Gate()
+    runtime = new_runtime()
+    await serve(runtime, "agent", gate)
+    await runtime.start()
+    keys = [key for key in map(str, range(9_999)) if slot(key) % 16 == 0][:300]
+    await asyncio.gather(*(publish(runtime, 1, key=key) for key in keys[:280]))
+    await until(lambda: gate.entered == owned_shard.WINDOW)
+    await asyncio.gather(*(publish(runtime, 1, key=key) for key in keys[280:]))
+    await seen(observe, lambda found: found.lag_messages == 300)
+    gate.opened.set()
+    await seen(observe, lambda found: found.lag_messages == 0)
 
 
 async def test_a_record_that_tells_nothing_new_is_not_believed(
