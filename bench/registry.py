@@ -66,6 +66,18 @@ COMPARISONS: Final = (
         peers=(Side(name="raw-first", module="raw_first_chunk"),),
     ),
     Comparison(
+        name="metrics-direct",
+        title="What the metrics cost direct messages",
+        hivewire=Side(name="hivewire-measured", module="hivewire_nats"),
+        peers=(Side(name="unmeasured", module="unmeasured_nats"),),
+    ),
+    Comparison(
+        name="metrics-events",
+        title="What the metrics cost events",
+        hivewire=Side(name="hivewire-events", module="hivewire_events", processes=(CLIENT,)),
+        peers=(Side(name="unmeasured-events", module="unmeasured_events", processes=(CLIENT,)),),
+    ),
+    Comparison(
         name="gateway",
         title="Events over HTTP, each stored before it is answered",
         hivewire=Side(name="hivewire-gateway", module="hivewire_gateway"),

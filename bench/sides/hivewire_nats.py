@@ -23,15 +23,15 @@ class EchoAgent(RoutedAgent):
 
 
 @asynccontextmanager
-async def server(addresses: Addresses) -> AsyncIterator[None]:
-    async with NatsAgentRuntime(addresses.nats_url) as runtime:
+async def server(addresses: Addresses, *, namespace: str = "default") -> AsyncIterator[None]:
+    async with NatsAgentRuntime(addresses.nats_url, namespace=namespace) as runtime:
         await EchoAgent.register(runtime, "echo", EchoAgent)
         yield
 
 
 @asynccontextmanager
-async def client(addresses: Addresses) -> AsyncIterator[Call]:
-    runtime = NatsAgentRuntime(addresses.nats_url)
+async def client(addresses: Addresses, *, namespace: str = "default") -> AsyncIterator[Call]:
+    runtime = NatsAgentRuntime(addresses.nats_url, namespace=namespace)
     await runtime.connect()
     recipients = [AgentId("echo", f"caller-{number}") for number in range(MAX_CALLERS)]
 
