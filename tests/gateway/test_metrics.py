@@ -1,6 +1,8 @@
 """What a gateway counts, as Prometheus reads it."""
 
 import asyncio
+import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +18,8 @@ from starlette.routing import Route
 
 from gateway.conftest import DEADLINE_S
 from gateway.processes import get
+from hivewire import AgentId, MessageContext, NatsAgentRuntime, RoutedAgent, TopicId, event, rpc, type_subscription
+from hivewire.health import HealthServer, metrics_page
 from hivewire.nats.embedded import EmbeddedServer
 from hivewire_gateway import GatewayServer, server
 from hivewire_gateway.gateway import Gateway
@@ -198,3 +202,38 @@ async def test_refusals_and_failures_are_counted(
     found = await samples(gateway)
     assert found[key("gateway_rate_limited_total", route="/limited")] == 1
     assert found[key("gateway_requests_total", route="/broken", code="500", mode="plain")] == 1
+
+
+@type_subscription("notes")
+class Reader(RoutedAgent):
+    @rpc
+    async def answer(self, message: str, ctx: MessageContext) -> str:
+        return message
+
+    @event
+    async def read(self, message: str, ctx: MessageContext) -> None:
+        pass
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no promtool: apt-get install prometheus")
+async def test_promtool_finds_nothing_to_say_about_what_a_worker_and_a_gateway_show(
+    gateway: GatewayServer, http: httpx.AsyncClient, new_runtime: Callable[..., NatsAgentRuntime], namespace: str
+) -> None:
+    worker = new_runtime()
+    await Reader.register(worker, "reader", lambda: Reader("reads"))
+    await worker.start()
+    assert (await http.post("/v1/agents/reader/a", json="hello")).status_code == 200
+    await worker.publish_message("hello", TopicId("notes", "a"))
+    await worker.send_message("hello", AgentId("reader", "b"))
+    with HealthServer("127.0.0.1", 0, readiness=lambda: worker.ready, pages={"/metrics": metrics_page}) as health:
+        pages = [f"{gateway.health_url}/metrics", f"http://127.0.0.1:{health.port}/metrics"]
+        published = f'hivewire_messages_published_total{{result="ok",system="{namespace}",topic="notes"}} 1.0'
+        async with asyncio.timeout(DEADLINE_S):
+            while published not in (await asyncio.to_thread(get, pages[1]))[1]:
+                await asyncio.sleep(0.05)
+        for page in pages:
+            _, text = await asyncio.to_thread(get, page)
+            checked = await asyncio.to_thread(
+                subprocess.run, ["promtool", "check", "metrics"], input=f"{text}\n", capture_output=True, text=True
+            )
+            assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
