@@ -8,8 +8,20 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from contract.support import MakeRuntime, Runtime, Scripted, Settle, Text, echo, fail, ignore, only_network, serve
-from hivewire import AgentId, MessageContext, TopicId
+from contract.support import (
+    Inbox,
+    MakeRuntime,
+    Runtime,
+    Scripted,
+    Settle,
+    Text,
+    echo,
+    fail,
+    ignore,
+    only_network,
+    serve,
+)
+from hivewire import AgentId, MessageContext, RetryPolicy, TopicId, TypeSubscription
 
 AGENT = AgentId("agent", "k")
 TOPIC = TopicId("t", "k")
@@ -177,6 +189,21 @@ async def test_the_handling_of_an_event_is_linked_to_its_publishing(
     attributes = handled.attributes or {}
     assert (attributes["messaging.system"], attributes["hivewire.attempt"]) == ("nats", 1)
     assert (attributes["gen_ai.agent.name"], attributes["gen_ai.agent.id"]) == ("agent", "agent/k")
+
+
+@only_network
+async def test_attempts_at_an_event_are_counted(traced_runtime: Runtime, traced: Traced, settle: Settle) -> None:
+    class Stubborn(Scripted):
+        retry_policy = RetryPolicy(attempts=2, first_delay_s=0.01)
+
+    await traced_runtime.register_factory("agent", lambda: Stubborn(fail, Inbox()), expected_class=Stubborn)
+    await traced_runtime.add_subscription(TypeSubscription("t", "agent"))
+    await traced_runtime.publish_message("x", TOPIC)
+    await settle(traced_runtime)
+
+    attempts = traced.named("autogen process agent.(k)-A")
+    assert [(span.attributes or {})["hivewire.attempt"] for span in attempts] == [1, 2]
+    assert len(traced.trace_ids) == 1
 
 
 @only_network
