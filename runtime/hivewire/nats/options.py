@@ -44,7 +44,7 @@ class RuntimeOptions:
         strict_ids: Refuse agent ids and topics outside of the narrow character set.
         strict_payloads: Raise for a payload of an unknown type, which otherwise arrives as `UnknownPayload`.
         strict_unhandled: Raise for a direct message that no handler takes, which otherwise is answered with None.
-        record_payloads: Put message contents into events of the event logger.
+        record_payloads: Put message contents into events of the event logger, and into spans.
     """
 
     instance_id: str = field(default_factory=lambda: os.environ.get("INSTANCE_ID") or socket.gethostname())
