@@ -6,7 +6,7 @@ JSON. Hivewire's own log lines go to loggers below `hivewire` and name types and
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import Enum
@@ -29,7 +29,9 @@ __all__ = [
     "ToolCallEvent",
     "current_agent_id",
     "current_message",
+    "find_messages_with",
     "lines_about",
+    "message_in_hand",
 ]
 
 ROOT_LOGGER_NAME = "autogen_core"
@@ -62,6 +64,19 @@ class HandledMessage(Protocol):
 
 current_message: ContextVar[HandledMessage | None] = ContextVar("hivewire_current_message", default=None)
 """The message that is being handled, or that what runs now is about: its retries and its end are part of it."""
+
+_finders: list[Callable[[], HandledMessage | None]] = [current_message.get]
+
+
+def find_messages_with(find: Callable[[], HandledMessage | None]) -> None:
+    """Let a runtime say by itself which of its messages is being handled, if it keeps that anyway: asking when there is
+    a line costs its messages nothing."""
+    _finders.append(find)
+
+
+def message_in_hand() -> HandledMessage | None:
+    """Return the message that log lines name here and now."""
+    return next((found for find in _finders if (found := find()) is not None), None)
 
 
 @contextmanager

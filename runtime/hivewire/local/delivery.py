@@ -17,7 +17,7 @@ from hivewire.local.loopback import Loopback
 from hivewire.local.mailboxes import Mailboxes
 from hivewire.local.streams import StreamCall
 from hivewire.local.work import Call, EventTurn, Publication, Turn, current_work
-from hivewire.logging import DeliveryStage, MessageKind, current_agent_id, current_message, lines_about
+from hivewire.logging import DeliveryStage, MessageKind, current_agent_id, lines_about
 from hivewire.model import grace
 from hivewire.model.contexts import MessageContext
 from hivewire.model.interventions import InterventionChain
@@ -99,17 +99,21 @@ class Delivery:
 
     async def _answer(self, call: Call) -> bool:
         """Let the agent handle a call and settle it; return whether with an answer."""
-        # Not taken back, here and below: each message has a task of its own.
-        current_message.set(call)
         self._events.message(
-            MessageKind.DIRECT, DeliveryStage.DELIVER, call.message, sender=call.sender, receiver=call.recipient
+            MessageKind.DIRECT,
+            DeliveryStage.DELIVER,
+            call.message,
+            sender=call.sender,
+            receiver=call.recipient,
+            about=call,
         )
         try:
             result = await self._handled(call, call.message, call)
             if not call.yielded and (self._interventions or self._loopback is not None or self._events.enabled):
                 result = await self._on_its_way_back(call, result)
         except BaseException as error:
-            self._fail_call(call, error)
+            with lines_about(call):
+                self._fail_call(call, error)
             return False
         if self.dispatcher.has_queued:
             # What the handler sent and published starts before its caller goes on, as it was sent before the answer.
@@ -125,7 +129,9 @@ class Delivery:
         if self._loopback is not None:
             answer = self._loopback.copy(answer)
         for stage in (DeliveryStage.SEND, DeliveryStage.DELIVER):
-            self._events.message(MessageKind.RESPOND, stage, answer, sender=call.recipient, receiver=call.sender)
+            self._events.message(
+                MessageKind.RESPOND, stage, answer, sender=call.recipient, receiver=call.sender, about=call
+            )
         return answer
 
     async def _read(self, turn: Turn, chunks: AsyncIterator[Any]) -> list[Any]:
@@ -172,15 +178,20 @@ class Delivery:
 
     async def _deliver_event(self, turn: EventTurn) -> None:
         publication = turn.publication
-        current_message.set(turn)
         self._events.message(
-            MessageKind.PUBLISH, DeliveryStage.DELIVER, publication.message, sender=publication.sender, receiver=None
+            MessageKind.PUBLISH,
+            DeliveryStage.DELIVER,
+            publication.message,
+            sender=publication.sender,
+            receiver=None,
+            about=turn,
         )
         publication.link(turn)
         try:
             await self._handled(turn, publication.message, publication)
         except BaseException as error:
-            self._fail_event(turn, error)
+            with lines_about(turn):
+                self._fail_event(turn, error)
         finally:
             publication.unlink(turn)
 
@@ -201,7 +212,8 @@ class Delivery:
         """Give a turn to its agent and return what the handler returns."""
         agent = self._catalog.live(turn.recipient)
         if agent is None:
-            agent = await self._catalog.activate(turn.recipient)
+            with lines_about(turn):
+                agent = await self._catalog.activate(turn.recipient)
         serial = self._is_serial(agent)
         if serial:
             await self._mailboxes.enter(turn)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from typing import Any
 
 from hivewire.exceptions import SerializationError
 from hivewire.logging import (
     EVENT_LOGGER_NAME,
     DeliveryStage,
+    HandledMessage,
     MessageEvent,
     MessageHandlerExceptionEvent,
     MessageKind,
+    lines_about,
 )
 from hivewire.model.ids import AgentId
 from hivewire.model.serializer_registry import SerializerRegistry
@@ -46,14 +49,15 @@ class EventLog:
         *,
         sender: AgentId | None,
         receiver: AgentId | TopicId | None,
+        about: HandledMessage | None = None,
     ) -> None:
-        """Tell that a message was sent or is delivered."""
+        """Tell that a message was sent or is delivered; `about` is what its line names outside of the handler."""
         if self.enabled:
-            _event_logger.info(
-                MessageEvent(
-                    payload=self.payload(message), sender=sender, receiver=receiver, kind=kind, delivery_stage=stage
-                )
+            event = MessageEvent(
+                payload=self.payload(message), sender=sender, receiver=receiver, kind=kind, delivery_stage=stage
             )
+            with nullcontext() if about is None else lines_about(about):
+                _event_logger.info(event)
 
     def handler_failed(self, message: Any, agent_id: AgentId, error: BaseException) -> None:
         """Tell that an agent raised while it handled a message."""

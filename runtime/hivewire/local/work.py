@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hivewire.exceptions import DeadlineExceededError
-from hivewire.logging import lines_about
+from hivewire.logging import find_messages_with, lines_about
 from hivewire.model import grace
 from hivewire.model.cancellation import CancellationToken, call_on
 from hivewire.model.contexts import MessageContext
@@ -30,6 +30,8 @@ _logger = logging.getLogger("hivewire.local")
 
 current_work: ContextVar[Work | None] = ContextVar("hivewire_local_work", default=None)
 """The work whose handler or interception runs."""
+
+find_messages_with(current_work.get)
 
 NO_HEADERS: Mapping[str, str] = {}
 

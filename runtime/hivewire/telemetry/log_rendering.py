@@ -20,7 +20,7 @@ from opentelemetry import trace
 from structlog.contextvars import merge_contextvars
 from structlog.types import EventDict, Processor, WrappedLogger
 
-from hivewire.logging import current_agent_id, current_message
+from hivewire.logging import current_agent_id, message_in_hand
 
 __all__ = ["line_handler", "send_structlog_to_logging"]
 
@@ -106,7 +106,7 @@ def _add(line: EventDict, fields: Mapping[Any, Any]) -> None:
 
 def _turn() -> dict[str, str]:
     """Name the message that is handled. The span that is open knows its trace best."""
-    message = current_message.get()
+    message = message_in_hand()
     agent = current_agent_id.get() if message is None else message.agent
     named = {} if agent is None else {"agent": str(agent)}
     if message is not None and message.message_id:
