@@ -1,19 +1,13 @@
-"""Reads once a second what is only a number at a time, and tells Prometheus all that a runtime counts.
-
-Nothing of it ever ends or delays the work of the runtime: an error is logged, once.
-"""
+"""Reads once a second what is only a number at a time, and tells Prometheus all that a runtime counts."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from hivewire.agents.catalog import AgentCatalog
 from hivewire.nats.broker import Broker
 from hivewire.nats.serving import Serving
 from hivewire.telemetry import RuntimeMetrics
-
-log = logging.getLogger("hivewire.metrics")
 
 _PERIOD_S = 1.0
 
@@ -26,32 +20,17 @@ class Measurements:
         self._broker = broker
         self._catalog = catalog
         self._serving = serving
-        self._failed = False
 
     async def run(self) -> None:
         while True:
-            self._tell()
+            self._read()
+            self._metrics.tell()
             await asyncio.sleep(_PERIOD_S)
 
     def end(self) -> None:
         """Tell what came since, and that nothing goes on here any more."""
         self._read()
-        try:
-            self._metrics.end()
-        except Exception:
-            log.exception("the last of the metrics are lost")
-
-    def _tell(self) -> None:
-        self._read()
-        try:
-            self._metrics.tell()
-        except Exception:
-            # A full disk, for instance, where several processes share a directory.
-            if not self._failed:
-                log.exception("the metrics can't be told; it is tried again every second")
-            self._failed = True
-        else:
-            self._failed = False
+        self._metrics.end()
 
     def _read(self) -> None:
         metrics, serving = self._metrics, self._serving

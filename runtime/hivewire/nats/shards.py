@@ -8,7 +8,6 @@ the other one.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 from collections import Counter
@@ -224,9 +223,7 @@ class Shards:
 
     async def _tell_numbers(self, reply: str) -> None:
         services = self._services
-        # That counters can't be written, where several processes share a directory, is in the log already.
-        with contextlib.suppress(OSError):
-            services.metrics.tell()
+        services.metrics.tell()
         numbers = pod_numbers.own_numbers(services.subjects.namespace)
         await services.broker.publish(reply, numbers.to_json(limit_bytes=services.broker.max_payload))
 

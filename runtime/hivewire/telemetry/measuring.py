@@ -6,6 +6,7 @@ locks or fails: what was counted is told to Prometheus by `RuntimeMetrics.tell`.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable
 from typing import Final, Literal, TypeVar
@@ -13,6 +14,8 @@ from typing import Final, Literal, TypeVar
 from hivewire.telemetry import metrics
 from hivewire.telemetry.label_values import LabelValues
 from hivewire.telemetry.tallies import Distribution, Tallies, Tally
+
+log = logging.getLogger("hivewire.metrics")
 
 MessageKind = Literal["direct", "event"]
 MessageResult = Literal["ok", "error", "cancelled", "dropped", "dead_letter", "duplicate"]
@@ -47,25 +50,22 @@ class TypeMetrics:
         self._names = names
         self._received: dict[str, Tally] = {}
         self.processed = {
-            (kind, result): tallies.count(metrics.MESSAGES_PROCESSED.labels(*names, kind, result))
-            for kind, result in _RESULTS
+            (kind, result): tallies.count(metrics.MESSAGES_PROCESSED, *names, kind, result) for kind, result in _RESULTS
         }
-        self.duration = tallies.distribution(metrics.MESSAGE_PROCESS_DURATION.labels(*names))
-        self.queue_latency = tallies.distribution(metrics.MESSAGE_QUEUE_LATENCY.labels(*names))
-        self.retries = tallies.count(metrics.MESSAGE_RETRIES.labels(*names))
-        self.inflight = tallies.level(metrics.INFLIGHT_MESSAGES.labels(*names))
-        self.chunks = tallies.count(metrics.STREAM_CHUNKS.labels(*names))
-        self.activations = tallies.count(metrics.AGENT_ACTIVATIONS.labels(*names, "ok"))
-        self.failed_activations = tallies.count(metrics.AGENT_ACTIVATIONS.labels(*names, "error"))
-        self.passivations = tallies.count(metrics.AGENT_PASSIVATIONS.labels(*names))
-        self.active = tallies.level(metrics.AGENTS_ACTIVE.labels(*names))
-        self.state_load = tallies.distribution(metrics.STATE_LOAD_DURATION.labels(*names))
-        self.state_save = tallies.distribution(metrics.STATE_SAVE_DURATION.labels(*names))
-        self.state_conflicts = tallies.count(metrics.STATE_CONFLICTS.labels(*names))
-        self.shards_owned = tallies.level(metrics.SHARDS_OWNED.labels(*names))
-        self.lease_changes = {
-            reason: tallies.count(metrics.LEASE_CHANGES.labels(*names, reason)) for reason in _LEASE_CHANGES
-        }
+        self.duration = tallies.distribution(metrics.MESSAGE_PROCESS_DURATION, *names)
+        self.queue_latency = tallies.distribution(metrics.MESSAGE_QUEUE_LATENCY, *names)
+        self.retries = tallies.count(metrics.MESSAGE_RETRIES, *names)
+        self.inflight = tallies.level(metrics.INFLIGHT_MESSAGES, *names)
+        self.chunks = tallies.count(metrics.STREAM_CHUNKS, *names)
+        self.activations = tallies.count(metrics.AGENT_ACTIVATIONS, *names, "ok")
+        self.failed_activations = tallies.count(metrics.AGENT_ACTIVATIONS, *names, "error")
+        self.passivations = tallies.count(metrics.AGENT_PASSIVATIONS, *names)
+        self.active = tallies.level(metrics.AGENTS_ACTIVE, *names)
+        self.state_load = tallies.distribution(metrics.STATE_LOAD_DURATION, *names)
+        self.state_save = tallies.distribution(metrics.STATE_SAVE_DURATION, *names)
+        self.state_conflicts = tallies.count(metrics.STATE_CONFLICTS, *names)
+        self.shards_owned = tallies.level(metrics.SHARDS_OWNED, *names)
+        self.lease_changes = {reason: tallies.count(metrics.LEASE_CHANGES, *names, reason) for reason in _LEASE_CHANGES}
 
     def received(self, message_type: str) -> Tally:
         """Return the one for a type of messages."""
@@ -74,9 +74,7 @@ class TypeMetrics:
             label = _message_types.of(message_type)
             tally = self._received.get(label)
             if tally is None:
-                tally = self._received[label] = self._tallies.count(
-                    metrics.MESSAGES_RECEIVED.labels(*self._names, label)
-                )
+                tally = self._received[label] = self._tallies.count(metrics.MESSAGES_RECEIVED, *self._names, label)
         return tally
 
 
@@ -146,25 +144,25 @@ class MessageMeter:
 
 
 class RuntimeMetrics:
-    """The instruments of one runtime in a system, which is a Hivewire namespace. `tell` gives Prometheus what is new,
-    `end` does that for the last time."""
+    """The instruments of one runtime in a system, which is a Hivewire namespace."""
 
     def __init__(self, system: str, *, component: str, version: str) -> None:
         self._system = system
         self._build = (component, version)
         self._tallies = Tallies()
+        self._failed = False
         self._calls: dict[tuple[str, str], Distribution] = {}
         self._published: dict[str, tuple[Tally, Tally]] = {}
         self.types: dict[str, TypeMetrics] = {}
         tallies = self._tallies
-        self.sizes_in = tallies.distribution(metrics.MESSAGE_SIZE.labels(system, "in"))
-        self.sizes_out = tallies.distribution(metrics.MESSAGE_SIZE.labels(system, "out"))
-        self.publish_duration = tallies.distribution(metrics.PUBLISH_DURATION.labels(system))
-        self.slots_used = tallies.level(metrics.HANDLER_SLOTS.labels(system, "used"))
-        self.slots_available = tallies.level(metrics.HANDLER_SLOTS.labels(system, "available"))
-        self.nats_connected = tallies.level(metrics.NATS_CONNECTED.labels(system))
-        self.nats_reconnects = tallies.count(metrics.NATS_RECONNECTS.labels(system))
-        self.nats_slow_consumer = tallies.count(metrics.NATS_SLOW_CONSUMER.labels(system))
+        self.sizes_in = tallies.distribution(metrics.MESSAGE_SIZE, system, "in")
+        self.sizes_out = tallies.distribution(metrics.MESSAGE_SIZE, system, "out")
+        self.publish_duration = tallies.distribution(metrics.PUBLISH_DURATION, system)
+        self.slots_used = tallies.level(metrics.HANDLER_SLOTS, system, "used")
+        self.slots_available = tallies.level(metrics.HANDLER_SLOTS, system, "available")
+        self.nats_connected = tallies.level(metrics.NATS_CONNECTED, system)
+        self.nats_reconnects = tallies.count(metrics.NATS_RECONNECTS, system)
+        self.nats_slow_consumer = tallies.count(metrics.NATS_SLOW_CONSUMER, system)
 
     def of_type(self, agent_type: str) -> TypeMetrics:
         """Return those of an agent type, the same ones each time."""
@@ -184,7 +182,7 @@ class RuntimeMetrics:
         duration = self._calls.get((agent_type, result))
         if duration is None:
             duration = self._calls[agent_type, result] = self._tallies.distribution(
-                metrics.RPC_DURATION.labels(self._system, agent_type, result)
+                metrics.RPC_DURATION, self._system, agent_type, result
             )
         duration.observe(seconds)
 
@@ -203,11 +201,22 @@ class RuntimeMetrics:
         return answer
 
     def tell(self) -> None:
-        metrics.BUILD_INFO.labels(self._system, *self._build).set(1)
-        self._tallies.tell()
+        """Give Prometheus what is new. What goes wrong is logged, once, and tried again with the next."""
+        try:
+            metrics.BUILD_INFO.labels(self._system, *self._build).set(1)
+            self._tallies.tell()
+        except Exception:
+            # A full disk, for instance, where processes share a directory.
+            if not self._failed:
+                log.exception("the metrics can't be told")
+            self._failed = True
+        else:
+            self._failed = False
 
     def end(self) -> None:
+        """Do that for the last time: gauges get back what was added to them."""
         self._tallies.end()
+        self.tell()
 
     def _publishes_to(self, topic_type: str) -> tuple[Tally, Tally]:
         head, colon, _ = topic_type.partition(":")
@@ -216,7 +225,7 @@ class RuntimeMetrics:
         if found is None:
             names = self._system, topic
             found = self._published[topic] = (
-                self._tallies.count(metrics.MESSAGES_PUBLISHED.labels(*names, "ok")),
-                self._tallies.count(metrics.MESSAGES_PUBLISHED.labels(*names, "error")),
+                self._tallies.count(metrics.MESSAGES_PUBLISHED, *names, "ok"),
+                self._tallies.count(metrics.MESSAGES_PUBLISHED, *names, "error"),
             )
         return found

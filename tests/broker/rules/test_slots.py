@@ -91,7 +91,7 @@ async def test_calls_that_outlive_their_turn_take_no_slot_away(new_runtime: NewR
     for number in range(10):
         assert await caller.send_message(number, AgentId("outer", "k"), timeout=10.0) == number
     assert await asyncio.gather(*tasks) == list(range(10))
-    assert runtime._serving.turns._slots.running == 0
+    assert runtime._serving.turns.slots.running == 0
     assert await caller.send_message("last", AgentId("outer", "k"), timeout=10.0) == "last"
 
 
@@ -112,7 +112,7 @@ async def test_a_turn_that_makes_calls_at_once_and_one_after_another_does_not_bl
     await runtime.start()
     calls = (caller.send_message(number, AgentId("outer", f"k{number}")) for number in range(20))
     assert await asyncio.gather(*calls) == list(range(20))
-    assert runtime._serving.turns._slots.running == 0
+    assert runtime._serving.turns.slots.running == 0
 
 
 async def test_one_busy_type_does_not_starve_another_of_the_same_process(new_runtime: NewRuntime) -> None:

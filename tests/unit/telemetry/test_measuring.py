@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from hivewire.telemetry import RuntimeMetrics
+from hivewire.telemetry import metrics as declared
 
 
 @pytest.fixture
@@ -78,3 +79,20 @@ async def test_publishes_are_counted_by_the_head_of_their_topic(
     assert value("messages_published_total", topic="agent", result="error") == 1
     assert value("publish_duration_seconds_count") == 2
     assert value("message_size_bytes_sum", direction="out") == 20
+
+
+async def test_a_directory_that_is_gone_breaks_nothing_but_the_metrics(
+    metrics: RuntimeMetrics, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*labels: str) -> None:
+        raise FileNotFoundError("the directory is gone")
+
+    monkeypatch.setattr(declared.MESSAGES_RECEIVED, "labels", fail)
+    meter = metrics.message("a", "direct", message_type="M", size_bytes=1)
+    meter.comes()
+    meter.begins()
+    meter.finished("ok")
+    meter.goes()
+    metrics.tell()
+    metrics.end()
+    assert [record.message for record in caplog.records] == ["the metrics can't be told"]

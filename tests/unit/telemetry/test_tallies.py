@@ -54,7 +54,9 @@ def test_several_share_a_gauge_and_take_back_what_they_added() -> None:
     second.tell()
     assert registry.get_sample_value("level") == 7
     first.end()
+    first.tell()
     assert registry.get_sample_value("level") == 4
-    second.end()
-    second.end()
+    for _ in range(2):
+        second.end()
+        second.tell()
     assert registry.get_sample_value("level") == 0
