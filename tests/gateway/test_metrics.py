@@ -18,7 +18,17 @@ from starlette.routing import Route
 
 from gateway.conftest import DEADLINE_S
 from gateway.processes import get
-from hivewire import AgentId, MessageContext, NatsAgentRuntime, RoutedAgent, TopicId, event, rpc, type_subscription
+from hivewire import (
+    AgentId,
+    HttpAgentRuntime,
+    MessageContext,
+    NatsAgentRuntime,
+    RoutedAgent,
+    TopicId,
+    event,
+    rpc,
+    type_subscription,
+)
 from hivewire.health import HealthServer, metrics_page
 from hivewire.nats.embedded import EmbeddedServer
 from hivewire_gateway import GatewayServer, server
@@ -213,6 +223,31 @@ class Reader(RoutedAgent):
     @event
     async def read(self, message: str, ctx: MessageContext) -> None:
         pass
+
+
+async def test_what_it_passes_on_and_what_its_workers_handle_is_counted_here(
+    gateway: GatewayServer, http: httpx.AsyncClient, namespace: str
+) -> None:
+    async with HttpAgentRuntime(gateway.url, drain_timeout=2.0) as worker:
+        await Reader.register(worker, "reader", lambda: Reader("reads"))
+        assert (await http.post("/v1/agents/reader/a", json="hello")).status_code == 200
+        assert (await http.post("/v1/agents/nobody/a?timeout=0.1", json="hello")).status_code in (404, 504)
+        headers = {"ce-specversion": "1.0", "ce-type": "notes", "ce-source": "a", "ce-id": "1"}
+        assert (await http.post("/v1/events", json="hello", headers=headers)).status_code == 202
+        reader = {"system": namespace, "agent_type": "reader"}
+        expected = {
+            key("messages_published_total", system=namespace, topic="notes", result="ok"): 1,
+            key("rpc_duration_seconds_count", **reader, result="ok"): 1,
+            key("rpc_duration_seconds_count", **{**reader, "agent_type": "other"}, result="not_found"): 1,
+            key("messages_processed_total", **reader, kind="direct", result="ok"): 1,
+            key("messages_processed_total", **reader, kind="event", result="ok"): 1,
+            key("message_process_duration_seconds_count", **reader): 2,
+            key("agents_active", **reader): 1,
+            key("shards_owned", **reader): 16,
+        }
+        async with asyncio.timeout(DEADLINE_S):
+            while {each: (await samples(gateway)).get(each) for each in expected} != expected:
+                await asyncio.sleep(0.05)
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no promtool: apt-get install prometheus")
