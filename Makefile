@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all soak old-server js-tools check bench lock clean
+.PHONY: demo test test-all soak old-server js-tools check bench monitoring lock clean
 
 # Many tests have deadlines, and the machine may do other work. What failed beside others is tried once more, alone.
 OR_ALONE := || { test $$? -eq 1 && $(BIN)/pytest --last-failed --last-failed-no-failures none -x; }
@@ -34,6 +34,10 @@ check: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Dashboards and rules are made from Python; a test holds the files against it.
+monitoring: $(VENV)/ready
+	$(BIN)/python -m k8s.monitoring.source
 
 bench: .venv-bench/ready
 	.venv-bench/bin/python -m bench
