@@ -106,11 +106,11 @@ not_a_function = 1
 class Started:
     """A command that runs until it is ended."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str], directory: Path, log: Path) -> None:
+    def __init__(self, command: list[str], environment: dict[str, str], directory: Path, log: Path) -> None:
         self._log = log
         with log.open("wb") as output:
             self._popen = subprocess.Popen(
-                [sys.executable, "-m", "hivewire", *arguments],
+                command,
                 cwd=directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -195,9 +195,14 @@ class CommandLine:
 
     def start(self, *arguments: str, **environment: str) -> Started:
         """Start a command that goes on until it is ended."""
+        return self.start_program("-m", "hivewire", *arguments, **environment)
+
+    def start_program(self, *arguments: str, **environment: str) -> Started:
+        """Start Python with other arguments, in the same surroundings."""
         # Commands may be started in several threads at once.
         log = self.directory / f"{next(self._logs)}.log"
-        started = Started(list(arguments), {**self.environment, **environment}, self.directory, log)
+        command = [sys.executable, *arguments]
+        started = Started(command, {**self.environment, **environment}, self.directory, log)
         self._started.append(started)
         return started
 
