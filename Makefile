@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all soak old-server js-tools check bench monitoring lock clean
+.PHONY: demo test test-all soak old-server js-tools check bench monitoring monitoring-pictures lock clean
 
 # Many tests have deadlines, and the machine may do other work. What failed beside others is tried once more, alone.
 OR_ALONE := || { test $$? -eq 1 && $(BIN)/pytest --last-failed --last-failed-no-failures none -x; }
@@ -38,6 +38,10 @@ check: $(VENV)/ready
 # Dashboards and rules are made from Python; a test holds the files against it.
 monitoring: $(VENV)/ready
 	$(BIN)/python -m k8s.monitoring.source
+
+# Takes 4 minutes, and needs Prometheus: apt-get install prometheus.
+monitoring-pictures: $(VENV)/ready
+	PYTHONPATH=tests:. $(BIN)/python -m monitoring.draw_pictures
 
 bench: .venv-bench/ready
 	.venv-bench/bin/python -m bench
