@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test test-all soak old-server js-tools check bench monitoring monitoring-pictures lock clean
+.PHONY: cluster-tools cluster-up cluster-down image cluster-image test-cluster
 
 # Many tests have deadlines, and the machine may do other work. What failed beside others is tried once more, alone.
 OR_ALONE := || { test $$? -eq 1 && $(BIN)/pytest --last-failed --last-failed-no-failures none -x; }
@@ -12,16 +13,24 @@ demo: $(VENV)/ready
 	$(BIN)/hivewire demo
 
 test: $(VENV)/ready
-	$(BIN)/pytest -n 4 --dist worksteal -m "not slow" $(OR_ALONE)
+	$(BIN)/pytest -n 4 --dist worksteal -m "not slow and not cluster" $(OR_ALONE)
 
 # What `make test` leaves out because it takes longer. Chaos runs measure how long things stand still, so they run alone.
 test-all: $(VENV)/ready
-	$(BIN)/pytest -n 2 --dist worksteal -m "slow and not chaos" $(OR_ALONE)
+	$(BIN)/pytest -n 2 --dist worksteal -m "slow and not chaos and not cluster" $(OR_ALONE)
 	$(BIN)/pytest -n 1 -m "slow and chaos" $(OR_ALONE)
 
 # 20 minutes of workers that join and leave under load. `python -m soak --minutes N` does it for less.
 soak: $(VENV)/ready
 	$(BIN)/python -m soak
+
+# The scenarios on the cluster that KUBECONFIG names, or on that of `make cluster-up`. CONTRIBUTING.md tells how to get one.
+test-cluster: $(VENV)/ready
+	$(BIN)/pytest -n 2 --dist worksteal -m cluster
+
+# A Kubernetes cluster of one node, on Linux as root: its programs, its start, its end, and the project's image in it.
+cluster-tools cluster-up cluster-down image cluster-image: $(VENV)/ready
+	PYTHONPATH=tests $(BIN)/python -m cluster.machine $@
 
 # One test shows that a server which is too old is refused; without this server it is skipped.
 old-server: .tools/nats-2.12/bin/nats-server

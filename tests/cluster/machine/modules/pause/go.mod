@@ -1,0 +1,3 @@
+module hivewire.dev/cluster-tools/pause
+
+go 1.26.0
