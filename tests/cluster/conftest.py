@@ -1,0 +1,40 @@
+"""The cluster that the scenarios run on: the one of KUBECONFIG, or the one that `make cluster-up` made."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.kubectl import Kubectl
+from cluster.machine.layout import Layout
+from cluster.machine.tools import binary
+
+NO_CLUSTER = (
+    "there is no cluster: `make cluster-tools cluster-up cluster-image` makes one on Linux as root; "
+    "or set KUBECONFIG to one that has the project's images"
+)
+
+
+@pytest.fixture(scope="session")
+def kubeconfig() -> Path:
+    named = os.environ.get("KUBECONFIG")
+    found = Path(named) if named else Layout().kubeconfig
+    if not named and not (os.access(found, os.R_OK)):
+        pytest.skip(NO_CLUSTER)
+    return found
+
+
+@pytest.fixture
+def cluster(kubeconfig: Path, tmp_path: Path) -> Iterator[Kubectl]:
+    """A namespace of its own, in which only pods of the restricted standard are let in."""
+    program = shutil.which("kubectl", path=f"{binary('kubectl').parent}:{os.environ['PATH']}")
+    assert program, "there is no kubectl; `make cluster-tools` builds one"
+    namespace = f"hivewire-{secrets.token_hex(4)}"
+    kubectl = Kubectl(program=program, kubeconfig=kubeconfig, cache=tmp_path / "kubectl", namespace=namespace)
+    kubectl("create", "namespace", kubectl.namespace)
+    kubectl("label", "namespace", kubectl.namespace, "pod-security.kubernetes.io/enforce=restricted")
+    yield kubectl
+    kubectl("delete", "namespace", kubectl.namespace, "--wait=false")
