@@ -15,6 +15,7 @@ from hivewire.cli.errors import CommandError, UsageError
 from hivewire.distributed import NatsAgentRuntime
 from hivewire.nats.addresses import checked_url
 from hivewire.nats.broker import Broker, JetStreamError
+from hivewire.nats.options import RuntimeOptions
 from hivewire.nats.subjects import Subjects
 
 _STREAM_NOT_FOUND = 10059
@@ -79,7 +80,12 @@ async def open_namespace(url: str, namespace: str, *, name: str, credentials: st
         BrokerUnavailableError: nobody answers there, or the login is refused.
     """
     subjects = checked_subjects(namespace)
-    broker = Broker(checked_broker(url), name=f"hivewire {name}", credentials=credentials or None)
+    broker = Broker(
+        checked_broker(url),
+        name=f"hivewire {name}",
+        credentials=credentials or None,
+        inbox=subjects.replies(RuntimeOptions().deployment),
+    )
     await broker.open()
     try:
         info = await _events_stream(broker, subjects)

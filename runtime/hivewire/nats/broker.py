@@ -89,13 +89,16 @@ class Broker(Connection):
     """A connection with requests on it. A request that the connection can't take waits for it until its deadline.
 
     `on_stray` is called with each message to a reply subject that nobody listens to any more.
+
+    Args:
+        inbox: What its reply subjects begin with, see `Subjects.replies`.
     """
 
-    def __init__(self, url: str, *, name: str, credentials: str | None = None) -> None:
+    def __init__(self, url: str, *, name: str, credentials: str | None = None, inbox: str = "_INBOX") -> None:
         super().__init__(url, name=name, credentials=credentials)
         self.on_stray: Callable[[Msg], None] = _pass_over
         self._waiters: dict[str, Waiter] = {}
-        self._inbox = f"_INBOX.{secrets.token_hex(8)}."
+        self._inbox = f"{inbox}.{secrets.token_hex(8)}."
         self._numbers = iter(range(1, 1 << 62))
         self._id = secrets.token_hex(6)
         self.on_disconnect.append(self._end_requests)

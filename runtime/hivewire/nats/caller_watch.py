@@ -24,6 +24,9 @@ LOOK_EVERY_S: Final = 0.15
 GONE_S: Final = 0.45
 """A caller that was away at every look for so long is gone."""
 
+_CALLER_TOKENS: Final = 4
+"""How many tokens of a reply subject name the process of the caller: `_INBOX`, namespace, deployment, and its own."""
+
 _RECONNECT_GRACE_S = 5.0
 """After a break of this process's own connection, its callers may be on their way back too."""
 
@@ -72,7 +75,7 @@ class CallerWatch:
 
     def _look(self, now: float) -> None:
         for reply in self._new:
-            self._calls[reply] = _Call(reply, ".".join(reply.split(".", 2)[:2]))
+            self._calls[reply] = _Call(reply, ".".join(reply.split(".", _CALLER_TOKENS)[:_CALLER_TOKENS]))
         self._new.clear()
         calls = list(self._calls.values())
         connected = self._broker.connected.is_set() and now >= self._quiet_until

@@ -97,7 +97,10 @@ class NatsAgentRuntime(OperatingHost):
         )
         self._subjects = Subjects(self._options.namespace)
         self._broker = Broker(
-            broker_url, name=f"hivewire {self._options.instance_id}", credentials=self._options.credentials
+            broker_url,
+            name=f"hivewire {self._options.instance_id}",
+            credentials=self._options.credentials,
+            inbox=self._subjects.replies(self._options.deployment),
         )
         self._interventions = InterventionChain(self._options.intervention_handlers)
         self._tracer = self._tracing(

@@ -203,7 +203,12 @@ class SessionKeeper:
 
     async def _keep(self) -> None:
         self._thread_loop = asyncio.get_running_loop()
-        broker = Broker(self._url, name=f"hivewire {self._instance} session", credentials=self._credentials)
+        broker = Broker(
+            self._url,
+            name=f"hivewire {self._instance} session",
+            credentials=self._credentials,
+            inbox=self._subjects.replies(self._deployment),
+        )
         while True:
             try:
                 await broker.open()

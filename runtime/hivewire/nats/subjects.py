@@ -124,6 +124,11 @@ class Subjects:
         """Return the control subject of one pod."""
         return f"{self._prefix}pod.{token(deployment)}.{token(session)}"
 
+    def replies(self, deployment: str) -> str:
+        """Return what the reply subjects of a deployment's processes begin with, so that no other deployment has to be
+        allowed to listen to them."""
+        return f"_INBOX.{self.namespace}.{token(deployment)}"
+
     def wake(self, agent_type: str) -> str:
         """Return the subject that tells that a type which nobody serves is needed."""
         return f"{self._prefix}wake.{type_token(agent_type)}"
