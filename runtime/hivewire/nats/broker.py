@@ -16,7 +16,7 @@ from typing import Any
 from nats.aio.msg import Msg
 
 from hivewire.exceptions import AccessDeniedError, BrokerUnavailableError
-from hivewire.nats.connection import Connection
+from hivewire.nats.connection import ASK_FOR_RIGHTS, Connection
 
 MINIMUM_VERSION = (2, 14, 4)
 """The oldest server: earlier ones have faults in the JetStream features that the runtime stands on."""
@@ -110,10 +110,13 @@ class Broker(Connection):
             ValueError: the URL's scheme is unknown.
             BrokerUnavailableError: nobody answers there, the login is refused, the credentials file is unusable, or the
                 server is too old or has no JetStream.
+            AccessDeniedError: it may not listen on its inbox.
         """
         await super().open()
         try:
             await self.subscribe(f"{self._inbox}*.*", self._on_inbox)
+            await self.flush()
+            self._check_subscribed()
             await self._check_server()
         except BaseException:
             await self.close()
@@ -307,9 +310,7 @@ class Broker(Connection):
         # Who asked is not told.
         for waiter in list(self._waiters.values()):
             if operation == "publish" and waiter.subject.lower() == subject.lower():
-                waiter.on_error(
-                    AccessDeniedError(f"NATS refused to publish to {waiter.subject}: the credentials don't allow it")
-                )
+                waiter.on_error(AccessDeniedError(f"NATS refused to publish to {waiter.subject}: {ASK_FOR_RIGHTS}"))
 
 
 def _pass_over(message: Msg) -> None:

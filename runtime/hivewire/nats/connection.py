@@ -28,7 +28,7 @@ from nats.errors import (
 )
 from nats.errors import Error as NatsError
 
-from hivewire.exceptions import BrokerUnavailableError, MessageTooLargeError
+from hivewire.exceptions import AccessDeniedError, BrokerUnavailableError, MessageTooLargeError
 from hivewire.nats.addresses import checked_url, without_password
 from hivewire.nats.client import BrokerClient
 from hivewire.nats.credentials import CredentialsFile
@@ -46,6 +46,10 @@ _REBUILD_PAUSE_S = 0.5
 _REFUSED_PAUSE_S = 5.0
 _DROP_LOG_EVERY_S = 1.0
 _HEADER_SLACK_BYTES = 1024
+ASK_FOR_RIGHTS = (
+    "the credentials don't allow it; what the user of a worker, a gateway or an operator needs is in "
+    "docs/guides/connections.md"
+)
 _PERMISSION = re.compile(r"permissions violation for (publish|subscription) to \"([^\"]+)\"", re.IGNORECASE)
 
 
@@ -72,6 +76,7 @@ class Connection:
         self._uncancellable: set[asyncio.Task[None]] = set()
         self._last_error: Exception | None = None
         self._file_trouble = ""
+        self._refused: set[str] = set()
         self._closed_for_good = asyncio.Event()
         self._keeping: asyncio.Task[None] | None = None
         self.connected = asyncio.Event()
@@ -174,6 +179,15 @@ class Connection:
             BrokerUnavailableError: it did not within 10 s.
         """
         await self._flush(self._client)
+
+    def _check_subscribed(self) -> None:
+        """Look, after a flush, whether the server refused a subscription.
+
+        Raises:
+            AccessDeniedError: it did.
+        """
+        if self._refused:
+            raise AccessDeniedError(f"NATS refused a subscription to {min(self._refused)}: {ASK_FOR_RIGHTS}")
 
     async def _flush(self, client: BrokerClient) -> None:
         # A flush of the library that is cancelled or times out ends its read loop when the late answer comes. So it is
@@ -324,6 +338,7 @@ class Connection:
 
     async def _subscribe_all(self, client: BrokerClient) -> None:
         made: set[BrokerSubscription] = set()
+        before, self._refused = self._refused, set()
         try:
             # Others may be added meanwhile.
             while missing := self._subscriptions - made:
@@ -335,6 +350,9 @@ class Connection:
             raise BrokerUnavailableError(f"Can't subscribe at {self.address}: {_text(error)}") from error
         if not client.is_connected:
             raise BrokerUnavailableError(f"The new connection to NATS at {self.address} broke at once")
+        if (lost := self._refused - before) and self._client.is_connected:
+            self._refused = before
+            raise BrokerUnavailableError(f"NATS refuses them a subscription to {min(lost)}, unlike the old ones")
 
     async def _drain(self, client: BrokerClient) -> None:
         await asyncio.gather(*(subscription.leave(client) for subscription in self._subscriptions))
@@ -359,7 +377,9 @@ class Connection:
         if denied is None:
             log.info("NATS: %s", str(error) or type(error).__name__)
             return
-        log.error("NATS refused a %s to %s", denied[1].lower(), denied[2])
+        log.error("NATS refused a %s to %s: %s", denied[1].lower(), denied[2], ASK_FOR_RIGHTS)
+        if denied[1].lower() == "subscription":
+            self._refused.add(denied[2])
         self._on_denied(denied[1].lower(), denied[2])
 
     def _count_dropped(self, subject: str) -> None:

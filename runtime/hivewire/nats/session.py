@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from hivewire.exceptions import BrokerUnavailableError
+from hivewire.exceptions import AccessDeniedError, BrokerUnavailableError
 from hivewire.nats.broker import Broker, JetStreamError
 from hivewire.nats.buckets import Bucket, WriteConflictError
 from hivewire.nats.envelope import ReplyEnvelope, encode_reply
@@ -136,6 +136,7 @@ class SessionKeeper:
 
         Raises:
             BrokerUnavailableError: it could not be written in time.
+            AccessDeniedError: it may not be written.
         """
         self._main_loop = asyncio.get_running_loop()
         self.loop_is_alive()
@@ -274,6 +275,13 @@ class SessionKeeper:
         except (BrokerUnavailableError, JetStreamError) as error:
             log.warning("renewing the session: %s", error)
             lease.unanswered(time.monotonic())
+        except AccessDeniedError as error:
+            log.error("renewing the session: %s", error)
+            lease.unanswered(time.monotonic())
+            for future in waiting:
+                if not future.done():
+                    future.set_exception(error)
+            waiting = []
         else:
             lease.acknowledged(time.monotonic(), revision=revision)
             if lease.valid(time.monotonic()):
@@ -309,5 +317,5 @@ class SessionKeeper:
         try:
             key = self._subjects.lease_key(self._deployment, self._lease.session)
             await bucket.delete(key, revision=self._lease.revision, ttl_s=_MARKER_S, timeout=RENEW_EVERY_S)
-        except (BrokerUnavailableError, JetStreamError, WriteConflictError) as error:
+        except (BrokerUnavailableError, AccessDeniedError, JetStreamError, WriteConflictError) as error:
             log.warning("ending the session: %s", error)

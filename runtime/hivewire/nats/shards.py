@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from nats.aio.msg import Msg
 
-from hivewire.exceptions import BrokerUnavailableError, MessageTooLargeError
+from hivewire.exceptions import AccessDeniedError, BrokerUnavailableError, MessageTooLargeError
 from hivewire.nats import pod_numbers
 from hivewire.nats.assignment import assign
 from hivewire.nats.broker import JetStreamError
@@ -38,7 +38,7 @@ _OWNER_ALIVE_PAUSE_S = 0.05
 _ASK_EVERY_S = 0.2
 _ASK_TIMEOUT_S = 2.0
 _REMEMBERED = 255
-_UNWRITTEN = (BrokerUnavailableError, JetStreamError, MessageTooLargeError)
+_UNWRITTEN = (BrokerUnavailableError, JetStreamError, MessageTooLargeError, AccessDeniedError)
 
 
 @dataclass(slots=True)
@@ -438,7 +438,7 @@ class Shards:
                     if answer.data:
                         told = json.loads(answer.data)
                         shard.held.still_running(session, told["running"], unfinished=told.get("unfinished", ()))
-                except (TimeoutError, BrokerUnavailableError, JetStreamError) as error:
+                except (TimeoutError, BrokerUnavailableError, AccessDeniedError, JetStreamError) as error:
                     log.debug("asking session %s: %s", session, error)
             await asyncio.sleep(_ASK_EVERY_S)
 

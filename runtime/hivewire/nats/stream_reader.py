@@ -130,7 +130,7 @@ class StreamReader:
                     lived = asyncio.get_running_loop().time() - begun
                     at_once = lived > _SHORT_LIFE_S or self._why_broken == _OTHER_FILTERS
                     pause = 0.0 if at_once else min(max(pause * 2, 0.005), 0.25)
-                except (JetStreamError, BrokerUnavailableError) as error:
+                except (JetStreamError, BrokerUnavailableError, AccessDeniedError) as error:
                     log.warning("reader of %s: %s", self._stream, error)
                     if self._on_failed is not None:
                         self._on_failed(error)

@@ -12,6 +12,7 @@ from broker.conftest import NewRuntime
 from broker.jwt_accounts import JwtAccounts, replace
 from broker.scripted import Scripted, agent_at, serve, until
 from hivewire import (
+    AccessDeniedError,
     AgentId,
     BrokerUnavailableError,
     MessageContext,
@@ -244,3 +245,36 @@ async def test_the_environment_names_the_file(
     monkeypatch.setenv("NATS_CREDS", str(file))
     async with NatsAgentRuntime(server.url, namespace=namespace) as runtime:
         assert runtime.ready
+
+
+async def test_credentials_that_allow_less_do_not_take_over(
+    server: EmbeddedServer, new_runtime: NewRuntime, accounts: JwtAccounts, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = await started(new_runtime, server, file)
+    client = worker._broker._client
+    replace(file, accounts.credentials(sub={"deny": ["*.rpc.agent.>"]}))
+    await until(lambda: "NATS refuses them a subscription to" in caplog.text)
+    assert worker._broker._client is client
+    assert await worker.send_message("hello", ANYONE) == "hello"
+
+
+@pytest.mark.parametrize(
+    ("claims", "says"),
+    [
+        ({"sub": {"deny": ["_INBOX.>"]}}, r"refused a subscription to _inbox\..*docs/guides/connections.md"),
+        ({"pub": {"deny": ["$KV.*.default.>"]}}, r"refused to publish to \$KV\..*_leases\.default\."),
+    ],
+)
+async def test_a_start_without_a_right_that_it_needs_says_at_once_which(
+    server: EmbeddedServer,
+    new_runtime: NewRuntime,
+    accounts: JwtAccounts,
+    file: Path,
+    claims: dict[str, object],
+    says: str,
+) -> None:
+    replace(file, accounts.credentials(**claims))
+    begun = time.monotonic()
+    with pytest.raises(AccessDeniedError, match=says):
+        await started(new_runtime, server, file)
+    assert time.monotonic() - begun < 5
