@@ -14,11 +14,10 @@ from hivewire.agents.stateless import is_stateless_worker
 from hivewire.model.ids import AgentId
 from hivewire.model.subscriptions import Subscription, TypePrefixSubscription, TypeSubscription
 from hivewire.model.type_messages import TypeMessages
-from hivewire.nats.broker import Broker
 from hivewire.nats.message_records import MessageRecords
-from hivewire.nats.provisioner import provision_stateless
+from hivewire.nats.provisioner import Provisioning
 from hivewire.nats.registry import Registry, TypeShape
-from hivewire.nats.subjects import Subjects, check_shards
+from hivewire.nats.subjects import check_shards
 from hivewire.nats.topic_filters import TopicFilter
 
 DEFAULT_SHARDS = 16
@@ -36,8 +35,8 @@ class Declarations:
         self._shapes: dict[str, TypeShape] = {}
         self._filters: defaultdict[str, list[TopicFilter]] = defaultdict(list)
         self._registry: Registry | None = None
-        self._broker: Broker | None = None
-        self._subjects: Subjects | None = None
+        self._provisioning: Provisioning | None = None
+        self._message_records: MessageRecords | None = None
         self._messages: dict[str, TypeMessages] = {}
         self.instances: list[AgentId] = []
 
@@ -46,13 +45,13 @@ class Declarations:
         """The types that are registered here by a factory."""
         return {agent_type: shape for agent_type, shape in self._shapes.items() if shape.kind != "instances"}
 
-    async def announce(self, broker: Broker, subjects: Subjects, registry: Registry) -> None:
+    async def announce(self, registry: Registry, provisioning: Provisioning, messages: MessageRecords) -> None:
         """Tell the registry everything, and each change from now on.
 
         Raises:
             ValueError: a type is registered elsewhere with another shape.
         """
-        self._broker, self._subjects, self._registry = broker, subjects, registry
+        self._registry, self._provisioning, self._message_records = registry, provisioning, messages
         for agent_type in list(self._filters | self._shapes):
             if agent_type in self._shapes:
                 await self._declare(agent_type)
@@ -141,15 +140,13 @@ class Declarations:
         else:
             await self._registry.declare(agent_type, shape, filters)
         await self._update_consumer(agent_type)
-        if self._broker is not None and self._subjects is not None and (told := self._messages.pop(agent_type, None)):
-            await MessageRecords(self._broker, self._subjects).write(told)
+        if self._message_records is not None and (told := self._messages.pop(agent_type, None)):
+            await self._message_records.write(told)
 
     async def _update_consumer(self, agent_type: str) -> None:
         record = None if self._registry is None else self._registry.get(agent_type)
-        if record is None or record.shape is None or record.shape.kind != "stateless":
-            return
-        if self._broker is not None and self._subjects is not None:
-            await provision_stateless(self._broker, self._subjects, record)
+        if record is not None and self._provisioning is not None:
+            await self._provisioning.ensure_type(record)
 
 
 def shape_of(agent_class: type[Any] | None) -> TypeShape:

@@ -19,6 +19,7 @@ import time
 from typing import Final
 
 from hivewire.exceptions import (
+    AccessDeniedError,
     AgentNotFoundError,
     BrokerUnavailableError,
     SerializationError,
@@ -118,7 +119,7 @@ class Forwarder:
         except SerializationError as error:
             log.error("the firing %d on %s is dropped: %s", message.sequence, message.subject, error)
             answer = b"+TERM"
-        except (BrokerUnavailableError, JetStreamError) as error:
+        except (BrokerUnavailableError, JetStreamError, AccessDeniedError) as error:
             log.warning("the firing on %s is forwarded later: %s", message.subject, error)
             answer = _again_after(pause)
         except Exception:

@@ -41,6 +41,8 @@ class RuntimeOptions:
         passivate_after: How long an agent stays in memory without a message. Only what it keeps as its state is there
             again when the next message comes.
         max_agents: Agents in memory, at the most; above, those that were used least lately go.
+        provision: Make the streams, buckets and consumers of the namespace, and remove what all have finished. Without,
+            another process has to: what is missing is an error. Default: True, unless HIVEWIRE_PROVISION is "off".
         strict_ids: Refuse agent ids and topics outside of the narrow character set.
         strict_payloads: Raise for a payload of an unknown type, which otherwise arrives as `UnknownPayload`.
         strict_unhandled: Raise for a direct message that no handler takes, which otherwise is answered with None.
@@ -62,6 +64,7 @@ class RuntimeOptions:
     max_turns: int = DEFAULT_MAX_TURNS
     passivate_after: float = DEFAULT_IDLE_S
     max_agents: int = DEFAULT_MAX_AGENTS
+    provision: bool = field(default_factory=lambda: os.environ.get("HIVEWIRE_PROVISION", "").lower() != "off")
     strict_ids: bool = False
     strict_payloads: bool = False
     strict_unhandled: bool = False
@@ -85,6 +88,7 @@ class OptionKeywords(TypedDict, total=False):
     max_turns: int
     passivate_after: float
     max_agents: int
+    provision: bool
     strict_ids: bool
     strict_payloads: bool
     strict_unhandled: bool

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from hivewire.exceptions import RuntimeStateError
 from hivewire.nats.broker import Broker, JetStreamError
@@ -22,8 +23,54 @@ _ATTEMPTS = 5
 _API_TIMEOUT_S = 15.0
 
 
-async def provision(broker: Broker, subjects: Subjects) -> str:
-    """Make what a namespace needs and return the creation time of its event stream.
+class Provisioning(Protocol):
+    """How a process comes to what its namespace needs. All methods may be called again and again."""
+
+    async def ensure(self) -> str:
+        """Return the creation time of the event stream, once the namespace has all that it needs.
+
+        Raises:
+            RuntimeStateError: it has not, and can't be given it here.
+            BrokerUnavailableError: JetStream did not answer in time.
+        """
+        ...
+
+    async def ensure_type(self, record: TypeRecord) -> None:
+        """Return once a type has what it needs beside its record: a stateless one its consumer.
+
+        Raises:
+            as `ensure`.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provisioner:
+    """Makes what is needed. What the settings leave open stays as it is, see `plan`."""
+
+    broker: Broker
+    subjects: Subjects
+    replicas: int = 1
+    duplicate_window_s: float = 120
+    events_max_bytes: int | None = None
+
+    async def ensure(self) -> str:
+        topology = plan(
+            self.subjects,
+            replicas=self.replicas,
+            duplicate_window_s=self.duplicate_window_s,
+            events_max_bytes=self.events_max_bytes,
+        )
+        return await provision(self.broker, self.subjects, topology)
+
+    async def ensure_type(self, record: TypeRecord) -> None:
+        if record.shape is not None and record.shape.kind == "stateless":
+            await provision_stateless(self.broker, self.subjects, record)
+
+
+async def provision(broker: Broker, subjects: Subjects, topology: Topology | None = None) -> str:
+    """Make what a namespace needs, the plan for development unless another one is given; return the creation time of
+    its event stream.
 
     Raises:
         RuntimeStateError: something is there that can't be changed into what is planned, or a stream captures direct
@@ -36,17 +83,21 @@ async def provision(broker: Broker, subjects: Subjects) -> str:
             f"Stream {captured['streams'][0]} captures the direct messages of namespace {subjects.namespace!r}: its "
             f"acknowledgements would be taken for answers; change its subjects, or use another namespace"
         )
-    await _apply(broker, plan(subjects))
+    await _apply(broker, topology or plan(subjects))
     info = await broker.api(f"STREAM.INFO.{subjects.events_stream}", timeout=_API_TIMEOUT_S)
     return str(info["created"])
 
 
 async def provision_stateless(broker: Broker, subjects: Subjects, record: TypeRecord) -> None:
     """Make the consumer of a stateless type, or give it the filters that its subscriptions need now."""
+    await _apply(broker, consumer_of_stateless(subjects, record))
+
+
+def consumer_of_stateless(subjects: Subjects, record: TypeRecord) -> Topology:
+    """Return the consumer that a stateless type should have."""
     consumer = StatelessConsumer(agent_type=record.name, filters=record.subscriptions.filters)
     key = (subjects.events_stream, subjects.consumer_of(record.name))
-    wanted = plan(subjects, stateless=[consumer]).consumers[key]
-    await _apply(broker, Topology(streams={}, consumers={key: wanted}))
+    return Topology(streams={}, consumers={key: plan(subjects, stateless=[consumer]).consumers[key]})
 
 
 async def provision_bucket(broker: Broker, bucket: str) -> None:
@@ -59,7 +110,7 @@ async def _apply(broker: Broker, wanted: Topology) -> None:
     """Several processes may do this at once: whoever comes second compares again with what the first one made."""
     changes: list[Change] = []
     for _ in range(_ATTEMPTS):
-        changes = difference(wanted, await _live(broker, wanted))
+        changes = difference(wanted, await live_topology(broker, wanted))
         conflict = next((change for change in changes if change.action == "conflict"), None)
         if conflict is not None:
             raise RuntimeStateError(str(conflict))
@@ -84,7 +135,12 @@ async def _make(broker: Broker, change: Change) -> bool:
     return True
 
 
-async def _live(broker: Broker, wanted: Topology) -> Topology:
+async def live_topology(broker: Broker, wanted: Topology) -> Topology:
+    """Return what there is of what is wanted.
+
+    Raises:
+        BrokerUnavailableError: JetStream did not answer in time.
+    """
     streams = {name: await _config(broker, f"STREAM.INFO.{name}") for name in wanted.streams}
     consumers = {
         (stream, name): await _config(broker, f"CONSUMER.INFO.{stream}.{name}") for stream, name in wanted.consumers

@@ -236,13 +236,13 @@ class Registry:
 
         return await self._change(agent_type, change)
 
-    async def begin_anew(self) -> None:
-        """Let all types begin in the event stream that took the place of another one, unless a process did so before.
+    async def begin_anew(self, types: Iterable[str]) -> None:
+        """Let types begin in the event stream that took the place of another one, unless a process did so before.
 
         Raises:
             BrokerUnavailableError: as `add`; what is left can be done by another call.
         """
-        for agent_type in list(self._types):
+        for agent_type in types:
             entry = await self._bucket.get(_key(agent_type))
             record = None if entry.value is None else TypeRecord.from_json(entry.value)
             if record is not None and not self._has_begun(record):

@@ -41,10 +41,12 @@ from hivewire.nats.handling import Handling
 from hivewire.nats.kept_streams import KeptStreams
 from hivewire.nats.measured_calls import MeasuredCalls
 from hivewire.nats.measurements import Measurements
+from hivewire.nats.message_records import MessageRecords
 from hivewire.nats.options import OptionKeywords, RuntimeOptions
 from hivewire.nats.outbox import Outbox
 from hivewire.nats.outgoing import Outgoing
-from hivewire.nats.provisioner import provision, provision_stateless
+from hivewire.nats.provisioned import ProvisionedElsewhere
+from hivewire.nats.provisioner import Provisioner, Provisioning
 from hivewire.nats.registry import Registry
 from hivewire.nats.retention import checked_retention
 from hivewire.nats.schedules import Scheduling
@@ -101,6 +103,11 @@ class NatsAgentRuntime(OperatingHost):
             name=f"hivewire {self._options.instance_id}",
             credentials=self._options.credentials,
             inbox=self._subjects.replies(self._options.deployment),
+        )
+        self._provisioning: Provisioning = (
+            Provisioner(broker=self._broker, subjects=self._subjects)
+            if self._options.provision
+            else ProvisionedElsewhere(broker=self._broker, subjects=self._subjects)
         )
         self._interventions = InterventionChain(self._options.intervention_handlers)
         self._tracer = self._tracing(
@@ -172,7 +179,7 @@ class NatsAgentRuntime(OperatingHost):
         self._state = "connecting"
         try:
             await self._broker.open()
-            created = await provision(self._broker, self._subjects)
+            created = await self._provisioning.ensure()
             stream = self._event_stream = EventStream(self._broker, self._subjects.events_stream, created)
             self._tracer.refresh()
             self._catalog.building = self._tracer.building if self._tracer.records else None
@@ -224,11 +231,7 @@ class NatsAgentRuntime(OperatingHost):
                 handling=self._handling,
             )
             self._measurements = Measurements(self._metrics, self._broker, self._catalog, self._serving)
-            watch = StreamWatch(
-                stream,
-                provision=lambda: provision(self._broker, self._subjects),
-                begin_anew=self._begin_anew,
-            )
+            watch = StreamWatch(stream, provision=self._provisioning.ensure, begin_anew=self._begin_anew)
             await self._tasks.open()
             self._tasks.start(self._registry.run(), name="hivewire: registry")
             self._tasks.start(outbox.run(), name="hivewire: outbox")
@@ -238,7 +241,8 @@ class NatsAgentRuntime(OperatingHost):
             await self._registry.ready(10)
             self._state = "connected"
             await self._settle_adopted()
-            await self._declarations.announce(self._broker, self._subjects, self._registry)
+            messages = MessageRecords(self._broker, self._subjects)
+            await self._declarations.announce(self._registry, self._provisioning, messages)
         except BaseException:
             self._state = "stopped"
             await self._tasks.close()
@@ -619,12 +623,15 @@ class NatsAgentRuntime(OperatingHost):
 
     async def _begin_anew(self) -> None:
         """Go on with an event stream that took the place of another one."""
-        for record in self._registry.types():
-            # These get what is stored once their consumer is there, so they come first.
-            if record.shape is not None and record.shape.kind == "stateless":
-                await provision_stateless(self._broker, self._subjects, record)
+        registered = [record.name for record in self._registry.types()]
+        # Who provisions sees to all types, the others to their own.
+        types = registered if self._options.provision else [name for name in registered if self._catalog.has_type(name)]
+        for name in types:
+            if (record := self._registry.get(name)) is not None:
+                # A stateless type gets what is stored once its consumer is there, so this comes first.
+                await self._provisioning.ensure_type(record)
         await self._serving.stream_changed()
-        await self._registry.begin_anew()
+        await self._registry.begin_anew(types)
 
     async def _stop(self, *, draining: bool = True) -> None:
         was_started = self._state in ("started", "starting")

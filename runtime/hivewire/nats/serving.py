@@ -181,7 +181,8 @@ class Serving:
         self._tasks.start(self._save_positions(), name="hivewire: positions")
         self._tasks.start(self._passivate_idle(), name="hivewire: passivation")
         self._tasks.start(self._shards.run(), name="hivewire: shards")
-        self._tasks.start(self._janitor.run(lambda: self._shards.leads), name="hivewire: janitor")
+        if self._options.provision:
+            self._tasks.start(self._janitor.run(lambda: self._shards.leads), name="hivewire: janitor")
         self._tasks.start(
             self._watch.run(lambda: self._shards.leads, has_session=self._keeper.valid), name="hivewire: system watch"
         )

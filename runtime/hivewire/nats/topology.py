@@ -117,15 +117,6 @@ def plan(
     """
     duplicate_window = {"duplicate_window": round(duplicate_window_s * _SECOND_NS)}
     streams = [
-        _stream(
-            subjects.events_stream,
-            [subjects.events, subjects.inboxes, subjects.markers],
-            discard="new",
-            max_consumers=MAX_CONSUMERS,
-            subject_transform=subjects.event_transform,
-            **duplicate_window,
-            **({} if events_max_bytes is None else {"max_bytes": events_max_bytes}),
-        ),
         # The server refuses schedules beside `discard: new`, and an age would end a schedule before it fires.
         _stream(
             subjects.schedules_stream,
@@ -151,6 +142,16 @@ def plan(
             subjects.leases_bucket, allow_msg_ttl=True, subject_delete_marker_ttl=LEASE_MARKER_S * _SECOND_NS
         ),
         bucket_stream(subjects.positions_bucket),
+        # The last one, so that whoever finds it finds the others.
+        _stream(
+            subjects.events_stream,
+            [subjects.events, subjects.inboxes, subjects.markers],
+            discard="new",
+            max_consumers=MAX_CONSUMERS,
+            subject_transform=subjects.event_transform,
+            **duplicate_window,
+            **({} if events_max_bytes is None else {"max_bytes": events_max_bytes}),
+        ),
     ]
     consumers = [(subjects.schedules_stream, _forward_consumer(subjects))]
     for each in stateless:
@@ -184,6 +185,12 @@ def difference(desired: Topology, live: Topology) -> list[Change]:
         for (stream, name), config in desired.consumers.items()
     ]
     return [change for change in changes if change is not None]
+
+
+def plan_version_of(config: Config) -> int:
+    """Return the version of the plan that a stream or consumer was last changed by; 0 when no plan has."""
+    version = _metadata_of(config).get(PLAN_KEY, "")
+    return int(version) if version.isdecimal() else 0
 
 
 _METADATA: Final = {"metadata": {PLAN_KEY: str(PLAN_VERSION)}}
@@ -235,7 +242,7 @@ def _change(
 ) -> Change | None:
     if live is None:
         return Change(action="create", stream=stream, consumer=consumer, config=desired)
-    if _plan_version_of(live) > PLAN_VERSION:
+    if plan_version_of(live) > PLAN_VERSION:
         return None
     wanted = {**desired, "metadata": {**_metadata_of(live), **desired["metadata"]}}
     if "num_replicas" in desired:
@@ -260,8 +267,3 @@ def _differs(name: str, wanted: Any, known: Any) -> bool:
 def _metadata_of(config: Config) -> dict[str, str]:
     """Return the metadata without what the server itself adds, which must not be sent back."""
     return {name: value for name, value in (config.get("metadata") or {}).items() if not name.startswith("_nats.")}
-
-
-def _plan_version_of(config: Config) -> int:
-    version = _metadata_of(config).get(PLAN_KEY, "")
-    return int(version) if version.isdecimal() else 0

@@ -37,7 +37,6 @@ def as_live(topology: Topology, changes: Mapping[str, Any] | None = None, *, of:
 def test_a_namespace_has_four_streams_and_four_buckets() -> None:
     topology = plan(SUBJECTS, replicas=3)
     assert list(topology.streams) == [
-        "DEFAULT_EVENTS",
         "DEFAULT_SCHEDULES",
         "DEFAULT_DEAD",
         "DEFAULT_CHUNKS",
@@ -45,6 +44,7 @@ def test_a_namespace_has_four_streams_and_four_buckets() -> None:
         "KV_default_registry",
         "KV_default_leases",
         "KV_default_positions",
+        "DEFAULT_EVENTS",
     ]
     assert all(config["num_replicas"] == 3 for config in topology.streams.values())
     assert list(topology.consumers) == [("DEFAULT_SCHEDULES", "forward")]
@@ -83,13 +83,13 @@ def test_a_stateless_type_has_one_durable_consumer_of_its_topics_and_its_inbox()
     assert (config["ack_policy"], config["ack_wait"]) == ("explicit", 30_000_000_000)
 
 
-def test_what_is_missing_is_created_streams_first() -> None:
+def test_what_is_missing_is_created_streams_first_and_that_of_events_last_among_them() -> None:
     desired = plan(SUBJECTS, stateless=[CRUNCH])
     changes = difference(desired, NOTHING)
     assert [change.action for change in changes] == ["create"] * 10
     assert [change.consumer for change in changes] == [None] * 8 + ["forward", "crunch"]
-    assert str(changes[0]) == "create stream DEFAULT_EVENTS"
-    assert changes[0].request() == ("$JS.API.STREAM.CREATE.DEFAULT_EVENTS", desired.streams["DEFAULT_EVENTS"])
+    assert str(changes[7]) == "create stream DEFAULT_EVENTS"
+    assert changes[7].request() == ("$JS.API.STREAM.CREATE.DEFAULT_EVENTS", desired.streams["DEFAULT_EVENTS"])
     assert changes[-1].request() == (
         "$JS.API.CONSUMER.CREATE.DEFAULT_EVENTS.crunch",
         {
