@@ -72,6 +72,14 @@ class TypeRecord:
         filters = tuple(TopicFilter.parse(text) for text in sorted(self.declared | self.added))
         return SubscriptionChange(change=self.change, filters=filters)
 
+    def shaped(self, shape: TypeShape) -> TypeRecord:
+        """Say how the type is spread over processes.
+
+        Raises:
+            ValueError: it is spread in another way.
+        """
+        return _shaped(self, shape)._changed()
+
     def declare(self, filters: Iterable[TopicFilter]) -> TypeRecord:
         """Put another set in the place of the declared one."""
         return self._changed(declared=frozenset(each.content_id for each in filters))
@@ -190,6 +198,14 @@ class Registry:
                 for topic_filter in record.subscriptions.filters
             )
         return known
+
+    async def register(self, agent_type: str, shape: TypeShape) -> TypeRecord:
+        """Register a type whose processes are still to come and say what they subscribe to.
+
+        Raises:
+            as `declare`.
+        """
+        return await self._change(agent_type, lambda record: (record or TypeRecord(name=agent_type)).shaped(shape))
 
     async def declare(self, agent_type: str, shape: TypeShape, filters: Iterable[TopicFilter]) -> TypeRecord:
         """Register a type with all that its code subscribes to; return the record that holds now.

@@ -124,6 +124,15 @@ class Subjects:
         """Return the control subject of one pod."""
         return f"{self._prefix}pod.{token(deployment)}.{token(session)}"
 
+    @property
+    def pods(self) -> str:
+        """The wildcard over the control subjects of all pods."""
+        return f"{self._prefix}pod.*.*"
+
+    def pods_of(self, deployment: str) -> str:
+        """Return the wildcard over the control subjects of a deployment's pods."""
+        return f"{self._prefix}pod.{token(deployment)}.*"
+
     def replies(self, deployment: str) -> str:
         """Return what the reply subjects of a deployment's processes begin with, so that no other deployment has to be
         allowed to listen to them."""
@@ -132,6 +141,11 @@ class Subjects:
     def wake(self, agent_type: str) -> str:
         """Return the subject that tells that a type which nobody serves is needed."""
         return f"{self._prefix}wake.{type_token(agent_type)}"
+
+    @property
+    def wakes(self) -> str:
+        """The wildcard over what tells that types are needed."""
+        return f"{self._prefix}wake.*"
 
     # Events
 
@@ -269,6 +283,11 @@ class Subjects:
         """Return the subject on which whoever runs the handler of a resumable stream answers."""
         return f"{self._prefix}pulse.{token(stream_id)}"
 
+    @property
+    def pulses(self) -> str:
+        """The wildcard over the pulses of all resumable streams."""
+        return f"{self._prefix}pulse.*"
+
     def dead(self, agent_type: str, key: str, message: int | str) -> str:
         """Return the subject of one dead letter; `message` is its stream sequence or its call id."""
         return f"{self._prefix}dead.{type_token(agent_type)}.{token(key)}.{token(str(message))}"
@@ -341,6 +360,10 @@ class Subjects:
     def lease_key(self, deployment: str, session: str) -> str:
         """Return the key of a pod's session."""
         return f"{token(deployment)}.{token(session)}"
+
+    def leases_of(self, deployment: str) -> str:
+        """Return the pattern of the keys of a deployment's sessions."""
+        return f"{token(deployment)}.*"
 
     def lease_of(self, session: str) -> str:
         """Return the pattern of the key of a session, whosever it is."""

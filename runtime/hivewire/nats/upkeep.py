@@ -1,0 +1,205 @@
+"""What one process of a namespace does for all, where those that serve agents may not: on Kubernetes, the operator.
+
+It makes the streams, buckets and consumers and repairs what becomes of them, registers types and subscriptions, removes
+the events that all have finished, and takes part in forwarding schedules. All of it may be done by several at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final, Self
+
+from hivewire.exceptions import BrokerUnavailableError, HivewireError
+from hivewire.nats.broker import Broker, JetStreamError
+from hivewire.nats.buckets import Bucket, BucketView
+from hivewire.nats.event_stream import EventStream
+from hivewire.nats.forwarder import Forwarder
+from hivewire.nats.janitor import Janitor
+from hivewire.nats.permissions import OPERATOR
+from hivewire.nats.provisioner import Provisioner
+from hivewire.nats.registry import Registry, TypeRecord, TypeShape
+from hivewire.nats.retention import checked_retention
+from hivewire.nats.server_clock import ServerClock
+from hivewire.nats.stream_watch import StreamWatch
+from hivewire.nats.subjects import Subjects
+from hivewire.nats.task_scope import TaskScope
+from hivewire.nats.topic_filters import TopicFilter
+
+log = logging.getLogger("hivewire.upkeep")
+
+_VIEW_TIMEOUT_S: Final = 10.0
+_FOLLOW_EVERY_S: Final = 0.2
+_AGAIN_S: Final = 2.0
+
+
+class Upkeep:
+    """Keeps a namespace from `open` until `close`, or within `async with`.
+
+    Args:
+        replicas: Replicas of every stream and bucket, which are only ever raised.
+        duplicate_window_s: How long the broker remembers the ids of published events.
+        events_max_bytes: Size at which the event stream refuses new events; None leaves it as it is.
+        event_retention_s: How long an event stays at least once all types have finished it.
+        instance: A label of this process.
+    """
+
+    def __init__(
+        self,
+        broker_url: str,
+        *,
+        namespace: str,
+        credentials: str | None = None,
+        replicas: int = 1,
+        duplicate_window_s: float = 120,
+        events_max_bytes: int | None = None,
+        event_retention_s: float = 7 * 24 * 3600.0,
+        instance: str = "upkeep",
+    ) -> None:
+        checked_retention(event_retention_s)
+        self._subjects = Subjects(namespace)
+        self._broker = Broker(
+            broker_url,
+            name=f"hivewire {instance} of {namespace}",
+            credentials=credentials,
+            inbox=self._subjects.replies(OPERATOR),
+        )
+        self._provisioner = Provisioner(
+            broker=self._broker,
+            subjects=self._subjects,
+            replicas=replicas,
+            duplicate_window_s=duplicate_window_s,
+            events_max_bytes=events_max_bytes,
+        )
+        self._retention_s = event_retention_s
+        self._instance = instance
+        self._tasks = TaskScope(on_failure=lambda: None)
+        self._sessions = BucketView(Bucket(self._broker, self._subjects.leases_bucket))
+        self._seen_to: dict[str, TypeRecord] = {}
+        self._seeing_to = asyncio.Lock()
+        self._stream: EventStream
+        self._registry: Registry
+        self._forwarder: Forwarder
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the work before its time; None: nothing has."""
+        return self._tasks.failure
+
+    async def open(self) -> None:
+        """Connect, make what is missing, and begin to keep it so.
+
+        Raises:
+            BrokerUnavailableError: no server answers there, or it is too old or has no JetStream.
+            RuntimeStateError: something is there that can't be changed into what is planned.
+            AccessDeniedError: the credentials don't allow something that it takes.
+        """
+        await self._broker.open()
+        try:
+            created = await self._provisioner.ensure()
+            stream = self._stream = EventStream(self._broker, self._subjects.events_stream, created)
+            self._registry = Registry(self._broker, self._subjects, stream)
+            await self._begin(stream)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """End the work; firings that came are still forwarded."""
+        if self._tasks.failure is None and hasattr(self, "_forwarder"):
+            await self._forwarder.stop()
+        await self._tasks.close()
+        await self._broker.close()
+
+    async def ensure(self) -> None:
+        """Make everything once more that is missing or has changed.
+
+        Raises:
+            as `open`.
+        """
+        await self._provisioner.ensure()
+        for record in self._registry.types():
+            await self._provision(record, again=True)
+
+    async def register_type(self, agent_type: str, shape: TypeShape) -> None:
+        """Register a type before its processes come, so that it can be called and its events wait for them.
+
+        Raises:
+            ValueError: it is registered with another shape.
+        """
+        await self._provision(await self._registry.register(agent_type, shape))
+
+    async def add_subscription(self, agent_type: str, topics: TopicFilter) -> None:
+        """Add a subscription that stays until it is removed; it holds for every event that is published after this
+        returns.
+
+        Raises:
+            ValueError: the filter is too long for a subject.
+        """
+        topics.tail()
+        await self._provision(await self._registry.add(agent_type, topics))
+
+    async def remove_subscription(self, agent_type: str, topics: TopicFilter) -> None:
+        """Remove a subscription; it holds for no event that is published after this returns."""
+        await self._provision(await self._registry.remove(agent_type, topics))
+
+    async def _begin(self, stream: EventStream) -> None:
+        subjects, tasks = self._subjects, self._tasks
+        watch = StreamWatch(stream, provision=self._provisioner.ensure, begin_anew=self._begin_anew)
+        janitor = Janitor(self._broker, subjects, stream, retention_s=self._retention_s, is_alive=self._is_alive)
+        clock = ServerClock(self._broker, subjects.schedules_stream)
+        await tasks.open()
+        tasks.start(self._registry.run(), name="hivewire: registry")
+        tasks.start(self._sessions.run(), name="hivewire: sessions")
+        await self._registry.ready(_VIEW_TIMEOUT_S)
+        try:
+            async with asyncio.timeout(_VIEW_TIMEOUT_S):
+                await self._sessions.ready.wait()
+        except TimeoutError:
+            raise BrokerUnavailableError(f"The sessions could not be read within {_VIEW_TIMEOUT_S:g} s") from None
+        tasks.start(watch.run(), name="hivewire: stream watch")
+        tasks.start(self._follow_types(), name="hivewire: consumers of stateless types")
+        tasks.start(janitor.run(lambda: True), name="hivewire: janitor")
+        self._forwarder = Forwarder(self._broker, subjects, self._registry, clock, tasks, instance=self._instance)
+        self._forwarder.start()
+
+    async def _follow_types(self) -> None:
+        """Give each stateless type the consumer that its subscriptions need, whoever changes them."""
+        seen = -1
+        while True:
+            pause, changes = _FOLLOW_EVERY_S, self._registry.changes
+            if changes != seen:
+                try:
+                    for record in self._registry.types():
+                        await self._provision(record)
+                    seen = changes
+                except (HivewireError, JetStreamError) as error:
+                    log.warning("the consumers of stateless types are seen to later: %s", error)
+                    pause = _AGAIN_S
+            await asyncio.sleep(pause)
+
+    async def _provision(self, record: TypeRecord, *, again: bool = False) -> None:
+        async with self._seeing_to:
+            known = None if again else self._seen_to.get(record.name)
+            # The view of the registry may be behind what was changed here, and must not undo it.
+            if known is None or known.change < record.change or known.shape is None:
+                await self._provisioner.ensure_type(record)
+                self._seen_to[record.name] = record
+
+    async def _begin_anew(self) -> None:
+        """Go on with an event stream that took the place of another one."""
+        registered = self._registry.types()
+        for record in registered:
+            # A stateless type gets what is stored once its consumer is there, so this comes first.
+            await self._provision(record, again=True)
+        await self._registry.begin_anew([record.name for record in registered])
+
+    def _is_alive(self, session: str) -> bool:
+        return any(key.endswith(f".{session}") for key in self._sessions.entries)

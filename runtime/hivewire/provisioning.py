@@ -1,0 +1,27 @@
+"""What it takes to run a namespace for others: provision it, keep it, and say what each component may do."""
+
+from hivewire.nats.permissions import (
+    GATEWAY,
+    OPERATOR,
+    Permissions,
+    gateway_permissions,
+    operator_permissions,
+    worker_permissions,
+)
+from hivewire.nats.registry import TypeShape
+from hivewire.nats.subjects import Subjects
+from hivewire.nats.topic_filters import TopicFilter
+from hivewire.nats.upkeep import Upkeep
+
+__all__ = [
+    "GATEWAY",
+    "OPERATOR",
+    "Permissions",
+    "Subjects",
+    "TopicFilter",
+    "TypeShape",
+    "Upkeep",
+    "gateway_permissions",
+    "operator_permissions",
+    "worker_permissions",
+]

@@ -1,0 +1,185 @@
+"""Workers that may do what their permissions say and nothing else: all that agents do works."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from broker.rights.conftest import SHARDED, STATELESS, Components
+from broker.scripted import Counter, Scripted, agent_at, serve, until
+from hivewire import AgentId, MessageContext, NatsAgentRuntime, TopicId, TypeSubscription, stateless_worker
+from hivewire.provisioning import TypeShape, Upkeep
+
+
+@pytest.fixture
+async def upkeep(components: Components) -> AsyncIterator[Upkeep]:
+    async with components.upkeep() as upkeep:
+        yield upkeep
+    assert upkeep.failure is None
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_refused(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Whatever works here must not work by luck."""
+    caplog.set_level(logging.INFO, "hivewire")
+    yield
+    refused = [record.getMessage() for record in caplog.get_records("call") if "refused" in record.getMessage()]
+    assert not refused
+
+
+@pytest.fixture
+async def shop(components: Components, upkeep: Upkeep) -> NatsAgentRuntime:
+    runtime = components.worker("shop", {"agent": SHARDED, "counter": SHARDED})
+    await serve(runtime, "agent")
+    await Counter.register(runtime, "counter", Counter)
+    await runtime.add_subscription(TypeSubscription("t", "counter"))
+    await runtime.start()
+    return runtime
+
+
+async def test_calls_events_and_states(shop: NatsAgentRuntime) -> None:
+    assert await shop.send_message("hello", AgentId("agent", "k")) == "hello"
+    await shop.publish_message("event", TopicId("t", "k"))
+    agent, counter = (
+        await agent_at(shop, "agent"),
+        await shop.try_get_underlying_agent_instance(AgentId("counter", "k"), Counter),
+    )
+    await until(lambda: agent.seen == ["hello", "event"] and counter.count == 1)
+    assert await shop.send_message("call", AgentId("counter", "k")) == 2
+    assert await shop.agent_save_state(AgentId("counter", "k")) == {"count": 2}
+
+
+async def test_two_deployments_call_each_other(shop: NatsAgentRuntime, components: Components) -> None:
+    async def ask(agent: Scripted, message: Any, ctx: MessageContext) -> Any:
+        return await agent.send_message(message, AgentId("agent", "k"))
+
+    bank = components.worker("bank", {"asker": SHARDED})
+    await serve(bank, "asker", ask)
+    await bank.start()
+    assert await shop.send_message("hello", AgentId("asker", "k")) == "hello"
+
+
+async def test_shards_move_between_two_pods_and_a_running_turn_is_waited_for(
+    shop: NatsAgentRuntime, components: Components
+) -> None:
+    second = components.worker("shop", {"agent": SHARDED, "counter": SHARDED}, instance="2")
+    await serve(second, "agent")
+    await Counter.register(second, "counter", Counter)
+    await second.add_subscription(TypeSubscription("t", "counter"))
+    await second.start()
+    keys = [f"k{number}" for number in range(40)]
+    for key in keys:
+        await shop.publish_message("event", TopicId("t", key))
+    await until(lambda: any(shop._serving.owns("counter", slot) for slot in range(256)))
+    await shop.stop()
+    counts = await asyncio.gather(*(second.send_message("call", AgentId("counter", key)) for key in keys))
+    await second.stop_when_idle()
+    assert set(counts) <= {1, 2}
+
+
+async def test_streams_resumable_too(shop: NatsAgentRuntime, components: Components) -> None:
+    async def count(agent: Scripted, message: int, ctx: MessageContext) -> Any:
+        async def numbers() -> AsyncIterator[int]:
+            for number in range(message):
+                yield number
+
+        return numbers()
+
+    bank = components.worker("bank", {"source": SHARDED})
+    await serve(bank, "source", count)
+    await bank.start()
+    assert [chunk async for chunk in shop.stream_message(200, AgentId("source", "k"))] == list(range(200))
+    kept = shop.stream_message(50, AgentId("source", "k"), resumable=True)
+    assert [chunk async for chunk in kept] == list(range(50))
+    assert kept.id is not None
+    assert [chunk async for chunk in bank.resume_stream(kept.id, after=40)] == list(range(40, 50))
+
+
+async def test_schedules_are_made_fired_listed_and_cancelled(shop: NatsAgentRuntime, components: Components) -> None:
+    bank = components.worker("bank", {"other": SHARDED})
+    await serve(bank, "other")
+    await bank.start()
+    await shop.schedule_message("soon", AgentId("other", "k"), after=0.1)
+    await shop.schedule_message("now", TopicId("t", "k"), after=0.1)
+    await shop.schedule_message("later", AgentId("other", "k"), after=3600, id="later")
+    other = await agent_at(bank, "other")
+    await until(lambda: sorted(other.seen) == ["now", "soon"])
+    assert "later" in [schedule.id for schedule in await shop.list_schedules()]
+    assert await (await shop.get_schedule("later")).cancel()
+
+
+async def test_an_event_that_fails_goes_to_the_dead_letters(
+    shop: NatsAgentRuntime, components: Components, root: Any
+) -> None:
+    async def fail(agent: Scripted, message: Any, ctx: MessageContext) -> None:
+        raise ValueError("no")
+
+    bank = components.worker("bank", {"bad": SHARDED})
+    await serve(bank, "bad", fail)
+    await bank.start()
+    await shop.publish_message("event", TopicId("t", "k"))
+    stream = bank._subjects.dead_stream
+
+    async def dead() -> int:
+        return int((await root.jetstream().stream_info(stream)).state.messages)
+
+    async with asyncio.timeout(15):
+        while await dead() != 1:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_stateless_type_of_two_pods(shop: NatsAgentRuntime, components: Components) -> None:
+    seen: list[int] = []
+
+    async def note(agent: Scripted, message: int, ctx: MessageContext) -> int:
+        seen.append(message)
+        return message
+
+    @stateless_worker
+    class Anybody(Scripted):
+        pass
+
+    for instance in ("1", "2"):
+        runtime = components.worker("crowd", {"any.body": STATELESS}, instance=instance)
+        await Anybody.register(runtime, "any.body", lambda: Anybody(note))
+        await runtime.add_subscription(TypeSubscription("t", "any.body"))
+        await runtime.start()
+    for number in range(20):
+        await shop.publish_message(number, TopicId("t", "k"))
+    await until(lambda: sorted(seen) == list(range(20)))
+    assert await shop.send_message(7, AgentId("any.body", "k")) == 7
+    await runtime.stop()
+    await shop.publish_message(20, TopicId("t", "k"))
+    await until(lambda: 20 in seen)
+
+
+async def test_a_registered_instance(shop: NatsAgentRuntime, components: Components) -> None:
+    bank = components.worker("bank", {"one": TypeShape(kind="instances", shards=1)})
+    agent = Scripted()
+    await agent.register_instance(bank, AgentId("one", "only"))
+    await bank.add_subscription(TypeSubscription("t", "one"))
+    await bank.start()
+    assert await shop.send_message("hello", AgentId("one", "only")) == "hello"
+    await shop.publish_message("event", TopicId("t", "only"))
+    await until(lambda: agent.seen == ["hello", "event"])
+
+
+async def test_a_key_with_many_events_is_read_apart(shop: NatsAgentRuntime, components: Components) -> None:
+    opened = asyncio.Event()
+    seen: list[int] = []
+
+    async def wait(agent: Scripted, message: int, ctx: MessageContext) -> None:
+        await opened.wait()
+        seen.append(message)
+
+    bank = components.worker("bank", {"slow": SHARDED})
+    await bank.register_factory("slow", lambda: Counter(wait), expected_class=Counter)
+    await bank.add_subscription(TypeSubscription("hot", "slow"))
+    await bank.start()
+    for number in range(100):
+        await shop.publish_message(number, TopicId("hot", "k"))
+    opened.set()
+    await until(lambda: len(seen) == 100)
+    assert seen == sorted(seen)
