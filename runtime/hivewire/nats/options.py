@@ -41,8 +41,9 @@ class RuntimeOptions:
         passivate_after: How long an agent stays in memory without a message. Only what it keeps as its state is there
             again when the next message comes.
         max_agents: Agents in memory, at the most; above, those that were used least lately go.
-        provision: Make the streams, buckets and consumers of the namespace, and remove what all have finished. Without,
-            another process has to: what is missing is an error. Default: True, unless HIVEWIRE_PROVISION is "off".
+        provision: Make the streams, buckets and consumers of the namespace, and, when it is this process's turn, remove
+            what all have finished and watch the system. Without, another process has to: what is missing is an error.
+            Default: True, unless HIVEWIRE_PROVISION is "off".
         strict_ids: Refuse agent ids and topics outside of the narrow character set.
         strict_payloads: Raise for a payload of an unknown type, which otherwise arrives as `UnknownPayload`.
         strict_unhandled: Raise for a direct message that no handler takes, which otherwise is answered with None.

@@ -183,9 +183,8 @@ class Serving:
         self._tasks.start(self._shards.run(), name="hivewire: shards")
         if self._options.provision:
             self._tasks.start(self._janitor.run(lambda: self._shards.leads), name="hivewire: janitor")
-        self._tasks.start(
-            self._watch.run(lambda: self._shards.leads, has_session=self._keeper.valid), name="hivewire: system watch"
-        )
+            watching = self._watch.run(lambda: self._shards.leads, has_session=self._keeper.valid)
+            self._tasks.start(watching, name="hivewire: system watch")
         self._forwarder.start()
 
     async def serve(self, shapes: dict[str, TypeShape]) -> None:

@@ -1,7 +1,8 @@
 """What one process of a namespace does for all, where those that serve agents may not: on Kubernetes, the operator.
 
 It makes the streams, buckets and consumers and repairs what becomes of them, registers types and subscriptions, removes
-the events that all have finished, and takes part in forwarding schedules. All of it may be done by several at once.
+the events that all have finished, takes part in forwarding schedules, and watches the system for the metrics. All of it
+may be done by several at once.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from hivewire.nats.buckets import Bucket, BucketView
 from hivewire.nats.event_stream import EventStream
 from hivewire.nats.forwarder import Forwarder
 from hivewire.nats.janitor import Janitor
+from hivewire.nats.observer import Observer
 from hivewire.nats.permissions import OPERATOR
 from hivewire.nats.provisioner import Provisioner
 from hivewire.nats.registry import Registry, TypeRecord, TypeShape
@@ -23,8 +25,10 @@ from hivewire.nats.retention import checked_retention
 from hivewire.nats.server_clock import ServerClock
 from hivewire.nats.stream_watch import StreamWatch
 from hivewire.nats.subjects import Subjects
+from hivewire.nats.system_watch import SystemWatch
 from hivewire.nats.task_scope import TaskScope
 from hivewire.nats.topic_filters import TopicFilter
+from hivewire.telemetry.system_metrics import SystemMetrics
 
 log = logging.getLogger("hivewire.upkeep")
 
@@ -154,6 +158,7 @@ class Upkeep:
         subjects, tasks = self._subjects, self._tasks
         watch = StreamWatch(stream, provision=self._provisioner.ensure, begin_anew=self._begin_anew)
         janitor = Janitor(self._broker, subjects, stream, retention_s=self._retention_s, is_alive=self._is_alive)
+        system = SystemWatch(Observer(self._broker, subjects, stream), SystemMetrics(subjects.namespace))
         clock = ServerClock(self._broker, subjects.schedules_stream)
         await tasks.open()
         tasks.start(self._registry.run(), name="hivewire: registry")
@@ -167,6 +172,7 @@ class Upkeep:
         tasks.start(watch.run(), name="hivewire: stream watch")
         tasks.start(self._follow_types(), name="hivewire: consumers of stateless types")
         tasks.start(janitor.run(lambda: True), name="hivewire: janitor")
+        tasks.start(system.run(lambda: True, has_session=lambda: True), name="hivewire: system watch")
         self._forwarder = Forwarder(self._broker, subjects, self._registry, clock, tasks, instance=self._instance)
         self._forwarder.start()
 
