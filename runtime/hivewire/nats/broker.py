@@ -203,6 +203,16 @@ class Broker(Connection):
             raise JetStreamError(int(error.get("err_code", 0)), str(error.get("description", error)))
         return answer
 
+    async def ask(self, subject: str, *, timeout: float = 5.0) -> Msg:
+        """Send an empty request, again and again while nobody answers, for at most `timeout` seconds.
+
+        The answer may be a status, though not that nobody listens.
+
+        Raises:
+            BrokerUnavailableError: nobody answered in time.
+        """
+        return await self._persist(subject, b"", None, timeout, _ASK_AGAIN_S)
+
     async def store(
         self,
         subject: str,

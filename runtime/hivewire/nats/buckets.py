@@ -15,7 +15,7 @@ from hivewire.nats.broker import Broker, JetStreamError
 from hivewire.nats.stream_reader import StreamMessage, StreamReader
 
 _NO_MESSAGE = 10037
-_WRONG_LAST_SEQUENCE = (10071, 10164)
+WRONG_LAST_SEQUENCE = (10071, 10164)
 _VIEW_ROOM = 1_000
 
 
@@ -83,7 +83,7 @@ class Bucket:
             )
             return stored.sequence
         except JetStreamError as error:
-            if error.code not in _WRONG_LAST_SEQUENCE:
+            if error.code not in WRONG_LAST_SEQUENCE:
                 raise
         entry = await self.get(key, timeout=timeout)
         if entry.value == value:
@@ -103,7 +103,7 @@ class Bucket:
         try:
             await self._broker.store(self._subject(key), b"", headers=headers, timeout=timeout)
         except JetStreamError as error:
-            if error.code not in _WRONG_LAST_SEQUENCE:
+            if error.code not in WRONG_LAST_SEQUENCE:
                 raise
             if (await self.get(key, timeout=timeout)).value is not None:
                 raise WriteConflictError(f"{self.name} {key}: expected revision {revision}") from error

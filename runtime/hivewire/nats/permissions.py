@@ -179,12 +179,11 @@ def _calling(subjects: Subjects) -> list[str]:
 def _serving(subjects: Subjects, deployments: Iterable[str], types: Mapping[str, TypeShape]) -> list[str]:
     """What it takes besides to serve agents of some types."""
     leases = _stream(subjects.leases_bucket)
-    buckets = (subjects.leases_bucket, subjects.positions_bucket, subjects.state_bucket)
     return [
         subjects.pods,
         subjects.inboxes,
         *_forwarding(subjects),
-        *(f"{_API}.STREAM.MSG.GET.{_stream(each)}" for each in buckets),
+        *(f"{_API}.STREAM.MSG.GET.{_stream(each)}" for each in (subjects.leases_bucket, subjects.positions_bucket)),
         *_reading(leases),
         *(subjects.bucket_subject(subjects.leases_bucket, subjects.leases_of(each)) for each in deployments),
         *(right for name, shape in types.items() for right in _of_type(subjects, name, shape)),
@@ -200,7 +199,13 @@ def _of_type(subjects: Subjects, name: str, shape: TypeShape) -> list[str]:
     ]
     if shape.kind == "stateless":
         return rights + _acknowledging(subjects.events_stream, subjects.consumer_of(name))
-    return rights + [subjects.bucket_subject(each, keys) for each in (subjects.state_bucket, subjects.positions_bucket)]
+    state = subjects.bucket_subject(subjects.state_bucket, keys)
+    return [
+        *rights,
+        state,
+        f"{_API}.DIRECT.GET.{_stream(subjects.state_bucket)}.{state}",
+        subjects.bucket_subject(subjects.positions_bucket, keys),
+    ]
 
 
 def _hearing(subjects: Subjects, deployments: Iterable[str], types: Iterable[str]) -> list[str]:

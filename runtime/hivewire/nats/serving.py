@@ -12,6 +12,7 @@ from hivewire.exceptions import BrokerUnavailableError
 from hivewire.model.interventions import InterventionChain
 from hivewire.model.serializer_registry import SerializerRegistry
 from hivewire.nats.activations import Activations
+from hivewire.nats.addressed_bucket import AddressedBucket
 from hivewire.nats.broker import Broker
 from hivewire.nats.buckets import Bucket
 from hivewire.nats.event_stream import EventStream
@@ -102,7 +103,7 @@ class Serving:
             Activations(
                 catalog,
                 serializers,
-                Bucket(broker, subjects.state_bucket),
+                AddressedBucket(broker, subjects.state_bucket),
                 subjects,
                 metrics,
                 stream=self._stream,

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from hivewire.nats.subjects import Subjects
 from hivewire.nats.topic_filters import TopicFilter, minimal_tails
 
-PLAN_VERSION: Final = 2
+PLAN_VERSION: Final = 3
 """Raised with every change of what `plan` asks for."""
 
 PLAN_KEY: Final = "hivewire.plan"
@@ -135,7 +135,8 @@ def plan(
             max_age=CHUNK_AGE_S * _SECOND_NS,
             max_consumers=MAX_CONSUMERS,
         ),
-        bucket_stream(subjects.state_bucket),
+        # Read by subjects that name the keys, which can be allowed one by one.
+        bucket_stream(subjects.state_bucket, allow_direct=True),
         bucket_stream(subjects.registry_bucket),
         # Without delete markers, the loss of the bucket's leader expires sessions that are alive.
         bucket_stream(
@@ -204,7 +205,7 @@ def _stream(name: str, subjects: Sequence[str], **settings: Any) -> Config:
     return {"name": name, "subjects": subjects, "retention": "limits", "storage": "file", **_METADATA, **settings}
 
 
-def bucket_stream(bucket: str, **settings: Any) -> Config:
+def bucket_stream(bucket: str, *, allow_direct: bool = False, **settings: Any) -> Config:
     """Return the configuration of the stream that a key-value bucket is."""
     return _stream(
         f"KV_{bucket}",
@@ -214,8 +215,8 @@ def bucket_stream(bucket: str, **settings: Any) -> Config:
         max_consumers=MAX_CONSUMERS,
         allow_rollup_hdrs=True,
         deny_delete=True,
-        # A direct read may come from a replica that lags behind; what is read here decides a compare-and-set.
-        allow_direct=False,
+        # A direct read may come from a replica that lags behind, and what is read here decides a compare-and-set.
+        allow_direct=allow_direct,
         **settings,
     )
 

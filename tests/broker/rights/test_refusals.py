@@ -47,6 +47,8 @@ def refused_of_workers() -> list[str]:
     consumers += [f"$JS.API.CONSUMER.CREATE.{each}.mine" for each in (S, D, "KV_probed_state", "KV_probed_positions")]
     consumers += [f"$JS.API.CONSUMER.DELETE.{S}.forward", f"$JS.API.CONSUMER.CREATE.{S}.forward"]
     consumers += [f"$JS.ACK.{E}.crunch.1.1.1.1.1", f"$JS.ACK.hub.AB.{E}.crunch.1.1.1.1.1.x"]
+    api += ["$JS.API.STREAM.MSG.GET.KV_probed_state", "$JS.API.DIRECT.GET.KV_probed_state"]
+    api += [f"$JS.API.DIRECT.GET.KV_probed_state.$KV.probed_state.{each}" for each in ("bank.k", ">", "*.k")]
     records = ["$KV.probed_state.bank.k", "$KV.probed_positions.bank.0", "$KV.probed_registry.bank.type"]
     records += ["$KV.probed_registry.bank.messages", "$KV.probed_leases.bank.s1", "$KV.probed_state.cart.k.more"]
     messages = ["probed.marker.bank", "probed.dead.bank.k.1", "probed.events.1.193.k1.t", "probed.due.x"]
