@@ -1,16 +1,18 @@
 """A server in operator mode, on which each component has a user with its own rights and no more."""
 
 import asyncio
+import json
+import secrets
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nats
 import pytest
 from nats.aio.client import Client
 
-from broker.jwt_accounts import JwtAccounts, replace
+from broker.jwt_accounts import replace
 from hivewire import NatsAgentRuntime
 from hivewire.nats.embedded import EmbeddedServer
 from hivewire.provisioning import (
@@ -21,35 +23,101 @@ from hivewire.provisioning import (
     operator_permissions,
     worker_permissions,
 )
+from hivewire_operator.credentials import KeyPair, Login, account_jwt, new_key_pair, new_login, operator_jwt
 
 SHARDED = TypeShape(kind="sharded", shards=16)
 STATELESS = TypeShape(kind="stateless", shards=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+ALL = Permissions(publish=(">",), publish_denied=(), subscribe=(">",), inbox_prefix="_INBOX")
+
+
 class OperatorMode:
-    """A running server, and who mints its users."""
+    """A server in operator mode, and the keys of its operator and accounts.
 
-    url: str
-    accounts: JwtAccounts
-    directory: Path
+    Args:
+        directory: Where it finds the accounts, and this puts credentials.
+    """
 
-    def credentials(self, permissions: Permissions | None = None, *, name: str = "any", **claims: Any) -> str:
-        """Return the path of a new user's credentials; without permissions it may do all."""
-        rights = {} if permissions is None else permissions.claims()
-        path = self.directory / f"{name}.creds"
-        replace(path, self.accounts.credentials(**rights, **claims))
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._operator = _new("operator")
+        self._system, self._account, self._signing = (_new("account") for _ in range(3))
+        self.server = EmbeddedServer(config_lines=self._config())
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def login(self, permissions: Permissions = ALL, *, lives_s: float = 3600) -> Login:
+        """Make a user of the account, by its signing key."""
+        return new_login(
+            self._signing,
+            name="test",
+            permissions=permissions,
+            now=time.time(),
+            lives_s=lives_s,
+            entropy=secrets.token_bytes(32),
+            account=self._account.public,
+        )
+
+    def credentials(self, permissions: Permissions = ALL, *, name: str) -> str:
+        """Return the path of a new user's credentials."""
+        path = self._directory / f"{name}.creds"
+        replace(path, self.login(permissions).file)
         return str(path)
+
+    async def revoke(self, user: str) -> None:
+        """Let a user in no more, and cut its connections."""
+        login = new_login(
+            self._system, name="admin", permissions=ALL, now=time.time(), lives_s=60, entropy=secrets.token_bytes(32)
+        )
+        path = self._directory / "system.creds"
+        replace(path, login.file)
+        client = await nats.connect(self.url, user_credentials=str(path))
+        jwt = self._account_jwt(revoked={user: time.time()})
+        answer = json.loads((await client.request("$SYS.REQ.CLAIMS.UPDATE", jwt.encode(), timeout=5)).data)
+        assert answer["data"]["code"] == 200, answer
+        await client.close()
+
+    def _account_jwt(self, *, revoked: Mapping[str, float] | None = None) -> str:
+        return account_jwt(
+            self._operator,
+            self._account.public,
+            name="agents",
+            now=time.time(),
+            signing_keys=[self._signing.public],
+            revoked=revoked,
+        )
+
+    def _config(self) -> str:
+        system = self._system.public
+        accounts = {
+            system: account_jwt(self._operator, system, name="system", now=time.time(), has_jetstream=False),
+            self._account.public: self._account_jwt(),
+        }
+        return "\n".join(
+            [
+                f"operator: {operator_jwt(self._operator, name='test', system_account=system, now=time.time())}",
+                f"system_account: {system}",
+                f"resolver: {{ type: full, dir: {json.dumps(str(self._directory / 'accounts'))}, allow_delete: true }}",
+                f"resolver_preload: {json.dumps(accounts)}",
+                # The line of a login holds all its rights.
+                "max_control_line: 262144",
+            ]
+        )
+
+
+def _new(kind: Literal["operator", "account", "user"]) -> KeyPair:
+    return new_key_pair(kind, secrets.token_bytes(32))
 
 
 @pytest.fixture(scope="session")
 def operator_mode(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorMode]:
-    accounts = JwtAccounts()
-    # The line of a login holds its permissions.
-    server = EmbeddedServer(config_lines=f"{accounts.config_lines}\nmax_control_line: 262144")
-    asyncio.run(server.start())
-    yield OperatorMode(url=server.url, accounts=accounts, directory=tmp_path_factory.mktemp("creds"))
-    asyncio.run(server.stop())
+    mode = OperatorMode(tmp_path_factory.mktemp("creds"))
+    asyncio.run(mode.server.start())
+    yield mode
+    asyncio.run(mode.server.stop())
 
 
 @pytest.fixture
@@ -65,8 +133,8 @@ class Components:
         self._subjects = subjects
         self._runtimes: list[NatsAgentRuntime] = []
 
-    def credentials(self, permissions: Permissions, name: str, **claims: Any) -> str:
-        return self._server.credentials(permissions, name=f"{self._subjects.namespace}.{name}", **claims)
+    def credentials(self, permissions: Permissions, name: str) -> str:
+        return self._server.credentials(permissions, name=f"{self._subjects.namespace}.{name}")
 
     def upkeep(self, **settings: Any) -> Upkeep:
         """Return what the operator runs."""
