@@ -152,6 +152,11 @@ class RelayRuntime(NatsAgentRuntime):
         return self._options.credentials
 
     @property
+    def provisions(self) -> bool:
+        """Whether it makes what the namespace needs, which another process does otherwise."""
+        return self._options.provision
+
+    @property
     def max_payload(self) -> int:
         """How many bytes the broker takes at once, once it is connected."""
         return self._broker.max_payload

@@ -142,6 +142,7 @@ class WorkerSession:
             namespace=self._relay.namespace,
             deployment=wire.text_of(header, "deployment"),
             credentials=self._relay.credentials,
+            provision=self._relay.provisions,
             **_options_of(options if isinstance(options, dict) else {}, self._settings),
         )
         self._runtime = runtime

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -16,13 +17,16 @@ from broker.jwt_accounts import replace
 from hivewire import NatsAgentRuntime
 from hivewire.nats.embedded import EmbeddedServer
 from hivewire.provisioning import (
+    GATEWAY,
     Permissions,
     Subjects,
     TypeShape,
     Upkeep,
+    gateway_permissions,
     operator_permissions,
     worker_permissions,
 )
+from hivewire.relay import RelayRuntime
 from hivewire_operator.credentials import KeyPair, Login, account_jwt, new_key_pair, new_login, operator_jwt
 
 SHARDED = TypeShape(kind="sharded", shards=16)
@@ -132,13 +136,16 @@ class Components:
         self._server = server
         self._subjects = subjects
         self._runtimes: list[NatsAgentRuntime] = []
+        self.minted: list[Permissions] = []
 
     def credentials(self, permissions: Permissions, name: str) -> str:
+        self.minted.append(permissions)
         return self._server.credentials(permissions, name=f"{self._subjects.namespace}.{name}")
 
     def upkeep(self, **settings: Any) -> Upkeep:
         """Return what the operator runs."""
-        credentials = self.credentials(operator_permissions(self._subjects), "operator")
+        rights = operator_permissions(self._subjects)
+        credentials = self._server.credentials(rights, name=f"{self._subjects.namespace}.operator")
         return Upkeep(self._server.url, namespace=self._subjects.namespace, credentials=credentials, **settings)
 
     def worker(
@@ -158,6 +165,19 @@ class Components:
         self._runtimes.append(NatsAgentRuntime(self._server.url, **{**defaults, **options}))
         return self._runtimes[-1]
 
+    def gateway(self, types: Mapping[str, TypeShape]) -> RelayRuntime:
+        """Return the runtime of a gateway, which lets in workers of the deployment `web` that serve these types."""
+        permissions = gateway_permissions(self._subjects, types=types, worker_deployments=["web"])
+        runtime = RelayRuntime(
+            self._server.url,
+            namespace=self._subjects.namespace,
+            deployment=GATEWAY,
+            credentials=self.credentials(permissions, "gateway"),
+            provision=False,
+        )
+        self._runtimes.append(runtime)
+        return runtime
+
     async def stop(self) -> None:
         await asyncio.gather(*(runtime.stop() for runtime in self._runtimes))
 
@@ -167,6 +187,22 @@ async def components(operator_mode: OperatorMode, subjects: Subjects) -> AsyncIt
     components = Components(operator_mode, subjects)
     yield components
     await components.stop()
+
+
+@pytest.fixture
+async def upkeep(components: Components) -> AsyncIterator[Upkeep]:
+    async with components.upkeep() as upkeep:
+        yield upkeep
+    assert upkeep.failure is None
+
+
+@pytest.fixture
+def nothing_is_refused(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """What works here must not work by luck."""
+    caplog.set_level(logging.INFO, "hivewire")
+    yield
+    refused = [record.getMessage() for record in caplog.get_records("call") if "refused" in record.getMessage()]
+    assert not refused
 
 
 @pytest.fixture

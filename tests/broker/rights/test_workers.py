@@ -1,36 +1,26 @@
 """Workers that may do what their permissions say and nothing else: all that agents do works."""
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from broker.rights.conftest import SHARDED, STATELESS, Components
-from broker.scripted import Counter, Scripted, agent_at, serve, until
+from broker.scripted import Counter, Gate, Scripted, agent_at, serve, until
 from hivewire import AgentId, MessageContext, NatsAgentRuntime, TopicId, TypeSubscription, stateless_worker
 from hivewire.provisioning import TypeShape, Upkeep
 
-
-@pytest.fixture
-async def upkeep(components: Components) -> AsyncIterator[Upkeep]:
-    async with components.upkeep() as upkeep:
-        yield upkeep
-    assert upkeep.failure is None
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_refused(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Whatever works here must not work by luck."""
-    caplog.set_level(logging.INFO, "hivewire")
-    yield
-    refused = [record.getMessage() for record in caplog.get_records("call") if "refused" in record.getMessage()]
-    assert not refused
+pytestmark = pytest.mark.usefixtures("nothing_is_refused")
 
 
 @pytest.fixture
 async def shop(components: Components, upkeep: Upkeep) -> NatsAgentRuntime:
+    return await new_shop(components)
+
+
+async def new_shop(components: Components) -> NatsAgentRuntime:
+    """Start a pod of the deployment `shop`."""
     runtime = components.worker("shop", {"agent": SHARDED, "counter": SHARDED})
     await serve(runtime, "agent")
     await Counter.register(runtime, "counter", Counter)
@@ -80,12 +70,12 @@ async def test_shards_move_between_two_pods_and_a_running_turn_is_waited_for(
 
 
 async def test_streams_resumable_too(shop: NatsAgentRuntime, components: Components) -> None:
-    async def count(agent: Scripted, message: int, ctx: MessageContext) -> Any:
+    async def count(agent: Scripted, message: Any, ctx: MessageContext) -> Any:
         async def numbers() -> AsyncIterator[int]:
             for number in range(message):
                 yield number
 
-        return numbers()
+        return numbers() if isinstance(message, int) else None
 
     bank = components.worker("bank", {"source": SHARDED})
     await serve(bank, "source", count)
@@ -153,6 +143,47 @@ async def test_a_stateless_type_of_two_pods(shop: NatsAgentRuntime, components: 
     await runtime.stop()
     await shop.publish_message(20, TopicId("t", "k"))
     await until(lambda: 20 in seen)
+
+
+async def test_a_call_is_cancelled_on_the_other_side(shop: NatsAgentRuntime, components: Components) -> None:
+    gate = Gate()
+    bank = components.worker("bank", {"waiting": SHARDED})
+    await serve(bank, "waiting", gate)
+    await bank.start()
+    calling = asyncio.create_task(shop.send_message("hello", AgentId("waiting", "k")))
+    await until(lambda: gate.running == 1)
+    calling.cancel()
+    await until(lambda: gate.running == 0)
+
+
+async def test_what_a_pod_left_that_died_is_taken_over(shop: NatsAgentRuntime, components: Components) -> None:
+    first, second = (components.worker("bank", {"kept": SHARDED}, instance=f"kept{number}") for number in (1, 2))
+    await Counter.register(first, "kept", Counter)
+    await first.start()
+    assert await shop.send_message(1, AgentId("kept", "k")) == 1
+    await first._stop(draining=False)
+    await Counter.register(second, "kept", Counter)
+    await second.start()
+    assert await shop.send_message(1, AgentId("kept", "k")) == 2
+
+
+@pytest.mark.slow
+async def test_a_resumable_stream_that_pauses_is_asked_for(shop: NatsAgentRuntime, components: Components) -> None:
+    """It takes longer than until the worker gives signs of life, and the reader asks for them."""
+
+    async def pause(agent: Scripted, message: Any, ctx: MessageContext) -> Any:
+        async def numbers() -> AsyncIterator[int]:
+            yield 1
+            await asyncio.sleep(3.5)
+            yield 2
+
+        return numbers() if message == "pause" else None
+
+    bank = components.worker("bank", {"pausing": SHARDED})
+    await serve(bank, "pausing", pause)
+    await bank.start()
+    stream = shop.stream_message("pause", AgentId("pausing", "k"), resumable=True)
+    assert [chunk async for chunk in stream] == [1, 2]
 
 
 async def test_a_registered_instance(shop: NatsAgentRuntime, components: Components) -> None:
