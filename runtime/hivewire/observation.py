@@ -10,6 +10,7 @@ from hivewire.nats.broker import Broker, JetStreamError
 from hivewire.nats.event_stream import STREAM_NOT_FOUND, EventStream
 from hivewire.nats.observation import Observation, TypeObservation
 from hivewire.nats.observer import Observer
+from hivewire.nats.permissions import OPERATOR
 from hivewire.nats.session import SessionRecord
 from hivewire.nats.subjects import Subjects
 
@@ -30,7 +31,12 @@ class SystemObserver:
 
     def __init__(self, broker_url: str, *, namespace: str, credentials: str | None = None) -> None:
         self._subjects = Subjects(namespace)
-        self._broker = Broker(broker_url, name="hivewire observer", credentials=credentials)
+        self._broker = Broker(
+            broker_url,
+            name="hivewire observer",
+            credentials=credentials,
+            inbox=self._subjects.replies(OPERATOR),
+        )
         stream = EventStream(self._broker, self._subjects.events_stream, "")
         self._observer = Observer(self._broker, self._subjects, stream)
 

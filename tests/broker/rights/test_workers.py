@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from broker.rights.conftest import SHARDED, STATELESS, Components
-from broker.scripted import Counter, Gate, Scripted, agent_at, serve, until
+from broker.scripted import Counter, Scripted, agent_at, serve, until
 from hivewire import AgentId, MessageContext, NatsAgentRuntime, TopicId, TypeSubscription, stateless_worker
 from hivewire.provisioning import TypeShape, Upkeep
 
@@ -146,14 +146,24 @@ async def test_a_stateless_type_of_two_pods(shop: NatsAgentRuntime, components: 
 
 
 async def test_a_call_is_cancelled_on_the_other_side(shop: NatsAgentRuntime, components: Components) -> None:
-    gate = Gate()
+    entered, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def wait(agent: Scripted, message: Any, ctx: MessageContext) -> None:
+        waiting = asyncio.get_running_loop().create_future()
+        ctx.cancellation_token.link_future(waiting)
+        entered.set()
+        try:
+            await waiting
+        finally:
+            cancelled.set()
+
     bank = components.worker("bank", {"waiting": SHARDED})
-    await serve(bank, "waiting", gate)
+    await bank.register_factory("waiting", lambda: Scripted(wait), expected_class=Scripted)
     await bank.start()
     calling = asyncio.create_task(shop.send_message("hello", AgentId("waiting", "k")))
-    await until(lambda: gate.running == 1)
+    await entered.wait()
     calling.cancel()
-    await until(lambda: gate.running == 0)
+    await cancelled.wait()
 
 
 async def test_what_a_pod_left_that_died_is_taken_over(shop: NatsAgentRuntime, components: Components) -> None:
