@@ -50,6 +50,9 @@ ASK_FOR_RIGHTS = (
     "the credentials don't allow it; what the user of a worker, a gateway or an operator needs is in "
     "docs/guides/connections.md"
 )
+_LONG_LOGIN_BYTES = 3_500
+"""The server takes no line above 4096 bytes, unless its `max_control_line` says otherwise."""
+
 _PERMISSION = re.compile(r"permissions violation for (publish|subscription) to \"([^\"]+)\"", re.IGNORECASE)
 
 
@@ -269,6 +272,8 @@ class Connection:
             hint = (self._credentials.trouble() if self._credentials is not None else "") or (
                 "check the address and credentials, and that nats-server runs there with JetStream (nats-server -js)"
             )
+            if client.login is not None and len(client.login.jwt) > _LONG_LOGIN_BYTES:
+                hint += f", with a max_control_line above the {len(client.login.jwt)} bytes of the login"
             raise BrokerUnavailableError(
                 f"Can't connect to NATS at {self.address} ({_text(reason)}): {hint}"
             ) from reason

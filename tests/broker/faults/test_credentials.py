@@ -278,3 +278,14 @@ async def test_a_start_without_a_right_that_it_needs_says_at_once_which(
     with pytest.raises(AccessDeniedError, match=says):
         await started(new_runtime, server, file)
     assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("count", [110, 1_000])
+async def test_a_login_that_is_longer_than_the_server_takes_says_what_to_raise(
+    server: EmbeddedServer, accounts: JwtAccounts, file: Path, count: int
+) -> None:
+    replace(
+        file, accounts.credentials(pub={"allow": [f"$JS.API.STREAM.INFO.STREAM_{number}" for number in range(count)]})
+    )
+    with pytest.raises(BrokerUnavailableError, match=r"with a max_control_line above the \d+ bytes of the login"):
+        await NatsAgentRuntime(server.url, credentials=str(file)).connect()

@@ -134,27 +134,27 @@ class Components:
 
     def __init__(self, server: OperatorMode, subjects: Subjects) -> None:
         self._server = server
-        self._subjects = subjects
+        self.subjects = subjects
         self._runtimes: list[NatsAgentRuntime] = []
         self.minted: list[Permissions] = []
 
     def credentials(self, permissions: Permissions, name: str) -> str:
         self.minted.append(permissions)
-        return self._server.credentials(permissions, name=f"{self._subjects.namespace}.{name}")
+        return self._server.credentials(permissions, name=f"{self.subjects.namespace}.{name}")
 
     def upkeep(self, **settings: Any) -> Upkeep:
         """Return what the operator runs."""
-        rights = operator_permissions(self._subjects)
-        credentials = self._server.credentials(rights, name=f"{self._subjects.namespace}.operator")
-        return Upkeep(self._server.url, namespace=self._subjects.namespace, credentials=credentials, **settings)
+        rights = operator_permissions(self.subjects)
+        credentials = self._server.credentials(rights, name=f"{self.subjects.namespace}.operator")
+        return Upkeep(self._server.url, namespace=self.subjects.namespace, credentials=credentials, **settings)
 
     def worker(
         self, deployment: str, types: Mapping[str, TypeShape], *, instance: str = "", **options: Any
     ) -> NatsAgentRuntime:
         """Return the runtime of a pod of a deployment."""
-        permissions = worker_permissions(self._subjects, deployment=deployment, types=types)
+        permissions = worker_permissions(self.subjects, deployment=deployment, types=types)
         defaults: dict[str, Any] = {
-            "namespace": self._subjects.namespace,
+            "namespace": self.subjects.namespace,
             "deployment": deployment,
             "instance_id": instance or deployment,
             "credentials": self.credentials(permissions, f"{deployment}{instance}"),
@@ -167,10 +167,10 @@ class Components:
 
     def gateway(self, types: Mapping[str, TypeShape]) -> RelayRuntime:
         """Return the runtime of a gateway, which lets in workers of the deployment `web` that serve these types."""
-        permissions = gateway_permissions(self._subjects, types=types, worker_deployments=["web"])
+        permissions = gateway_permissions(self.subjects, types=types, worker_deployments=["web"])
         runtime = RelayRuntime(
             self._server.url,
-            namespace=self._subjects.namespace,
+            namespace=self.subjects.namespace,
             deployment=GATEWAY,
             credentials=self.credentials(permissions, "gateway"),
             provision=False,

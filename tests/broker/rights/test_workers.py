@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from broker.rights.conftest import SHARDED, STATELESS, Components
 from broker.scripted import Counter, Scripted, agent_at, serve, until
-from hivewire import AgentId, MessageContext, NatsAgentRuntime, TopicId, TypeSubscription, stateless_worker
-from hivewire.provisioning import TypeShape, Upkeep
+from hivewire import AgentId, KvStore, MessageContext, NatsAgentRuntime, TopicId, TypeSubscription, stateless_worker
+from hivewire.provisioning import TypeShape, Upkeep, worker_permissions
 
 pytestmark = pytest.mark.usefixtures("nothing_is_refused")
 
@@ -224,3 +225,15 @@ async def test_a_key_with_many_events_is_read_apart(shop: NatsAgentRuntime, comp
     opened.set()
     await until(lambda: len(seen) == 100)
     assert seen == sorted(seen)
+
+
+async def test_a_store_of_values_takes_rights_of_its_own(components: Components, upkeep: Upkeep) -> None:
+    namespace = components.subjects.namespace
+    api = [f"$JS.API.STREAM.{what}.KV_{namespace}_KV_NAME" for what in ("INFO", "CREATE", "MSG.GET")]
+    rights = worker_permissions(components.subjects, deployment="shop", types={})
+    rights = replace(rights, publish=(*rights.publish, *api, f"$KV.{namespace}_KV_NAME.>"))
+    runtime = components.worker("shop", {}, credentials=components.credentials(rights, "store"))
+    await runtime.connect()
+    store = KvStore(runtime, "NAME")
+    await store.set("k", {"a": 1})
+    assert await store.get("k") == {"a": 1}

@@ -1,5 +1,7 @@
 """What each component is allowed, as text; that it is enough, and no more, is seen on a server."""
 
+from pathlib import Path
+
 import pytest
 
 from hivewire.nats.permissions import (
@@ -13,6 +15,7 @@ from hivewire.nats.registry import TypeShape
 from hivewire.nats.subjects import Subjects
 
 NS = Subjects("default")
+GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "connections.md"
 SHARDED, STATELESS = TypeShape(kind="sharded", shards=16), TypeShape(kind="stateless", shards=1)
 WORKER = worker_permissions(NS, deployment="shop.eu", types={"my.type": SHARDED, "crunch": STATELESS})
 
@@ -76,3 +79,21 @@ def test_they_are_the_claims_of_a_user() -> None:
         "sub": {"allow": list(WORKER.subscribe)},
     }
     assert "deny" not in gateway_permissions(NS).claims()["pub"]
+
+
+@pytest.mark.parametrize(
+    ("heading", "permissions"),
+    [
+        (
+            "What a worker may do",
+            worker_permissions(NS, deployment="shop", types={"cart": SHARDED, "mail": STATELESS}, stateless=["crunch"]),
+        ),
+        ("What a gateway may do", gateway_permissions(NS, stateless=["crunch", "mail"])),
+        ("What the operator may do", operator_permissions(NS)),
+    ],
+)
+def test_the_guide_lists_them(heading: str, permissions: Permissions) -> None:
+    section = GUIDE.read_text().split(f"### {heading}\n")[1].split("\n### ")[0]
+    listed = [block.split("\n```")[0].split("\n") for block in section.split("```nats\n")[1:]]
+    expected = [permissions.publish, permissions.publish_denied, permissions.subscribe]
+    assert listed == [list(each) for each in expected if each]
