@@ -1,0 +1,1 @@
+"""What users write in Kubernetes: the custom resources, as pydantic models."""
