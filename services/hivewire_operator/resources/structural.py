@@ -78,6 +78,10 @@ def _structural_rest(schema: Mapping[str, Any], defs: Mapping[str, Any], *, at: 
         elif key == "additionalProperties":
             if value is False or "properties" in schema:
                 continue
+            if value is True:
+                if not schema.get("x-kubernetes-preserve-unknown-fields"):
+                    raise SchemaError(f"{at} has values of no type")
+                continue
             result[key] = _structural(value, defs, at=f"{at}{{}}", within=within)
         elif key == "const":
             result["enum"] = [value]

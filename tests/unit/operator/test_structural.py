@@ -95,3 +95,10 @@ def test_what_it_can_not_say_names_the_field() -> None:
     for model, where in [(Node, "refers to Node"), (Anything, "Anything.value"), (Either, "Either.value")]:
         with pytest.raises(SchemaError, match=where):
             structural_schema(model)
+
+
+def test_a_part_that_is_kept_as_it_is_has_no_schema_of_its_values() -> None:
+    class Model(BaseModel):
+        kept: dict[str, Any] = Field(default={}, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
+
+    assert fields(Model)["kept"] == {"type": "object", "default": {}, "x-kubernetes-preserve-unknown-fields": True}
