@@ -358,6 +358,7 @@ class TestDownTheTree:
 
     async def test_a_cancelled_call_ends_streams_that_its_handler_reads(self, runtime: Runtime, settle: Settle) -> None:
         ended: list[Any] = []
+        reading = asyncio.Event()
 
         async def numbers(agent: Scripted, message: Any, ctx: MessageContext) -> AsyncIterator[int]:
             async def chunks() -> AsyncIterator[int]:
@@ -373,15 +374,15 @@ class TestDownTheTree:
         async def read(agent: Scripted, message: Any, ctx: MessageContext) -> None:
             try:
                 async for _ in agent.stream_message("x", AgentId("numbers", "n")):
-                    pass
+                    reading.set()
             except asyncio.CancelledError:
                 ended.append("cancelled")
                 raise
 
         await serve(runtime, "numbers", numbers)
-        inbox = await serve(runtime, "agent", read)
+        await serve(runtime, "agent", read)
         call = asyncio.create_task(runtime.send_message("x", AGENT))
-        await until(lambda: len(inbox) == 1)
+        await until(reading.is_set)
         call.cancel()
         await asyncio.wait([call])
         await until(lambda: sorted(map(str, ended)) == ["True", "cancelled"])
