@@ -169,7 +169,7 @@ async def test_73_a_tracer_provider_sees_each_message_once_on_its_way_out_and_on
     await sender.stop()
 
     assert sent.names == {"autogen create worker.(k)-A": 1, "autogen create news.(k)-T": 1}
-    assert handled.names == {"autogen process worker.(k)-A": 2}
+    assert handled.names == {"create_agent worker": 1, "autogen process worker.(k)-A": 2}
     assert inbox.messages == ["Hello", "Hello"]
 
 

@@ -20,16 +20,15 @@ class Measurements:
         self._broker = broker
         self._catalog = catalog
         self._serving = serving
+        metrics.read = self._read
 
     async def run(self) -> None:
         while True:
-            self._read()
             self._metrics.tell()
             await asyncio.sleep(_PERIOD_S)
 
     def end(self) -> None:
         """Tell what came since, and that nothing goes on here any more."""
-        self._read()
         self._metrics.end()
 
     def _read(self) -> None:

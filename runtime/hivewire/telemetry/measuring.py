@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Final, Literal, TypeVar
 
 from hivewire.telemetry import metrics
@@ -144,13 +144,15 @@ class MessageMeter:
 
 
 class RuntimeMetrics:
-    """The instruments of one runtime in a system, which is a Hivewire namespace."""
+    """The instruments of one runtime in a system, which is a Hivewire namespace. `read` is called before each `tell`,
+    to look at what is not counted as it happens."""
 
     def __init__(self, system: str, *, component: str, version: str) -> None:
         self._system = system
         self._build = (component, version)
         self._tallies = Tallies()
         self._failed = False
+        self.read: Callable[[], None] = _pass_over
         self._calls: dict[tuple[str, str], Distribution] = {}
         self._published: dict[str, tuple[Tally, Tally]] = {}
         self.types: dict[str, TypeMetrics] = {}
@@ -202,6 +204,16 @@ class RuntimeMetrics:
 
     def tell(self) -> None:
         """Give Prometheus what is new. What goes wrong is logged, once, and tried again with the next."""
+        self.read()
+        self._tell()
+
+    def end(self) -> None:
+        """Do that for the last time: gauges get back what was added to them."""
+        self.read()
+        self._tallies.end()
+        self._tell()
+
+    def _tell(self) -> None:
         try:
             metrics.BUILD_INFO.labels(self._system, *self._build).set(1)
             self._tallies.tell()
@@ -212,11 +224,6 @@ class RuntimeMetrics:
             self._failed = True
         else:
             self._failed = False
-
-    def end(self) -> None:
-        """Do that for the last time: gauges get back what was added to them."""
-        self._tallies.end()
-        self.tell()
 
     def _publishes_to(self, topic_type: str) -> tuple[Tally, Tally]:
         head, colon, _ = topic_type.partition(":")
@@ -229,3 +236,7 @@ class RuntimeMetrics:
                 self._tallies.count(metrics.MESSAGES_PUBLISHED, *names, "error"),
             )
         return found
+
+
+def _pass_over() -> None:
+    """There is nothing to look at yet."""
