@@ -19,6 +19,8 @@ from gateway.processes import GatewayProcess
 from hivewire import AgentId
 from otlp_receivers import Received, ReceivedSpan, grpc_receiver, http_receiver
 
+pytestmark = pytest.mark.slow
+
 SECRET = "attack at dawn"
 
 AGENTS = '''

@@ -11,6 +11,8 @@ import pytest
 from broker.cli.commands import CommandLine, Started, eventually, get, health_of, is_running
 from hivewire.cli.app import run
 
+pytestmark = pytest.mark.slow
+
 PIDS = r"process (\d) has the id (\d+)"
 
 

@@ -4,9 +4,14 @@ import asyncio
 import re
 import urllib.request
 
+import pytest
+
 from broker.cli.commands import CommandLine, Started
 from broker.observing import Observe, seen
 from broker.scripted import until
+
+# A killed process's session has to expire twice.
+pytestmark = pytest.mark.slow
 
 
 def exported(served: Started) -> float | None:
