@@ -24,6 +24,7 @@ from hivewire.nats.envelope import CallEnvelope, ReplyEnvelope
 from hivewire.nats.registry import Registry
 from hivewire.telemetry import RuntimeMetrics
 from hivewire.telemetry.label_values import OTHER
+from hivewire.telemetry.tallies import Distribution
 
 _RESULTS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (asyncio.CancelledError, "cancelled"),
@@ -43,6 +44,8 @@ class MeasuredCalls:
         self._calls = calls
         self._registry = registry
         self._metrics = metrics
+        # Most calls go well, and to types that were called before.
+        self._went_well: dict[str, Distribution] = {}
 
     async def call(
         self,
@@ -71,12 +74,20 @@ class MeasuredCalls:
             result = result_of(error)
             raise
         finally:
-            self._metrics.called(self._label(recipient), result, seconds=time.monotonic() - begun)
+            duration = self._went_well.get(recipient.type) if result == "ok" else None
+            if duration is None:
+                duration = self._duration(recipient.type, result)
+            duration.observe(time.monotonic() - begun)
 
-    def _label(self, recipient: AgentId) -> str:
-        # Whoever sends may name types that there are not.
-        record = self._registry.get(recipient.type)
-        return OTHER if record is None or record.shape is None else recipient.type
+    def _duration(self, agent_type: str, result: str) -> Distribution:
+        record = self._registry.get(agent_type)
+        if record is None or record.shape is None:
+            # Whoever sends may name types that there are not.
+            return self._metrics.calls(OTHER, result)
+        duration = self._metrics.calls(agent_type, result)
+        if result == "ok":
+            self._went_well[agent_type] = duration
+        return duration
 
 
 def result_of(error: BaseException) -> str:

@@ -179,14 +179,14 @@ class RuntimeMetrics:
         """Return what is told of the stages of a message to an agent here."""
         return MessageMeter(self.of_type(agent_type), self.sizes_in, kind, message_type, size_bytes, stored_at_ns)
 
-    def called(self, agent_type: str, result: str, *, seconds: float) -> None:
-        """A direct message that was sent has its outcome."""
+    def calls(self, agent_type: str, result: str) -> Distribution:
+        """Return that of the direct messages that were sent and ended so, the same one each time."""
         duration = self._calls.get((agent_type, result))
         if duration is None:
             duration = self._calls[agent_type, result] = self._tallies.distribution(
                 metrics.RPC_DURATION, self._system, agent_type, result
             )
-        duration.observe(seconds)
+        return duration
 
     async def publishing(self, storing: Awaitable[StoredT], *, topic_type: str, size_bytes: int) -> StoredT:
         """Await the storing of an event, and return or raise what it does."""
