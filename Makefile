@@ -62,7 +62,7 @@ lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		--extra gateway --extra local --no-emit-package hivewire pyproject.toml bench/requirements.in -o bench/requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		--extra gateway --extra http --extra images --extra otlp --no-emit-package hivewire \
+		--extra gateway --extra http --extra images --extra operator --extra otlp --no-emit-package hivewire \
 		-c requirements-dev.lock pyproject.toml -o image/requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		-c requirements-dev.lock image/build-requirements.in -o image/build-requirements.lock
