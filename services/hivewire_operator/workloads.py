@@ -51,11 +51,10 @@ class Workload:
     certificates: str | None = None
 
 
-def deployment(workload: Workload) -> Manifest:
-    """Return the Deployment."""
-    spec = workload.spec
-    template = pod_template(workload)
-    marked = {**template["metadata"].get("annotations", {}), TEMPLATE_ANNOTATION: template_hash(template)}
+def deployment(workload: Workload, template: Manifest) -> Manifest:
+    """Return the Deployment with a template, which need not be the one that is asked for now."""
+    metadata = template["metadata"]
+    marked = {**metadata.get("annotations", {}), TEMPLATE_ANNOTATION: template_hash(template)}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -64,10 +63,22 @@ def deployment(workload: Workload) -> Manifest:
             "selector": {"matchLabels": selector_of(workload.name)},
             # A shard moves twice less when the new pod is there before the old one goes.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-            "progressDeadlineSeconds": spec.rollout.progress_deadline_seconds,
+            "progressDeadlineSeconds": workload.spec.rollout.progress_deadline_seconds,
             "revisionHistoryLimit": 3,
-            "template": {**template, "metadata": {**template["metadata"], "annotations": marked}},
+            "template": {**template, "metadata": {**metadata, "annotations": marked}},
         },
+    }
+
+
+def good_revision(workload: Workload, template: Manifest) -> Manifest:
+    """Return what remembers a template whose pods became ready. What it holds can't be changed, only deleted."""
+    metadata = _metadata(workload)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ControllerRevision",
+        "metadata": {**metadata, "name": f"{workload.name}-{template_hash(template)}"},
+        "revision": 1,
+        "data": {"template": template},
     }
 
 

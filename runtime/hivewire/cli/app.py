@@ -5,6 +5,7 @@ Only what is needed to show the help is imported here; a command's own module is
 
 from __future__ import annotations
 
+import socket
 import sys
 from functools import partial
 from pathlib import Path
@@ -263,6 +264,67 @@ def gateway_token(
     from hivewire.cli.gateway import token
 
     token(name, add_to=add_to)
+
+
+operator_app = typer.Typer(invoke_without_command=True)
+app.add_typer(operator_app, name="operator")
+
+
+@operator_app.callback()
+def operator(
+    context: typer.Context,
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="HIVEWIRE_WATCH_NAMESPACES",
+            metavar="NAME",
+            help="A Kubernetes namespace to see to; may be given again, '*' is all. Default: its own.",
+        ),
+    ] = None,
+    own_namespace: Annotated[
+        str, typer.Option(envvar="POD_NAMESPACE", help="The Kubernetes namespace that it runs in.")
+    ] = "default",
+    identity: Annotated[
+        str, typer.Option(envvar="POD_NAME", help="What it is called among its replicas. Default: the host's name.")
+    ] = "",
+    lease: Annotated[str, typer.Option(envvar="HIVEWIRE_LEASE", help="The Lease by which replicas elect one.")] = (
+        "hivewire-operator"
+    ),
+    image: Annotated[
+        str, typer.Option(envvar="HIVEWIRE_IMAGE", help="The image of agents whose deployment names none.")
+    ] = "",
+    first_system: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="HIVEWIRE_FIRST_SYSTEM", metavar="FILE", help="An AgentSystem to apply, now and if it changes."
+        ),
+    ] = None,
+    health_host: Annotated[
+        str, typer.Option(envvar="HIVEWIRE_HEALTH_HOST", help="The address for health and metrics.")
+    ] = "127.0.0.1",
+    health_port: Annotated[
+        int, typer.Option(min=0, max=65535, envvar="HIVEWIRE_HEALTH_PORT", help="Their port. 0: a free one.")
+    ] = 9090,
+    log_level: LogLevel = "info",
+    log_format: LogFormat = "auto",
+) -> None:
+    """Keep what agents need in Kubernetes and on NATS, until SIGTERM or SIGINT."""
+    if context.invoked_subcommand is not None:
+        return
+    from hivewire.cli.operator import operator
+
+    operator(
+        namespaces=[each for given in namespace or () for each in given.split(",") if each],
+        own_namespace=own_namespace,
+        identity=identity or socket.gethostname(),
+        lease=lease,
+        image=image,
+        first_system=first_system,
+        health_host=health_host,
+        health_port=health_port,
+        log_level=log_level,
+        log_format=log_format,
+    )
 
 
 @app.command()

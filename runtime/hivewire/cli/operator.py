@@ -1,0 +1,83 @@
+"""`hivewire operator`: keeps what agents need in Kubernetes and on NATS."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hivewire.cli.errors import CommandError, UsageError
+from hivewire.cli.health_port import health_server
+from hivewire.cli.log_setup import LogSetup
+from hivewire.cli.signals import stop_signal
+from hivewire.cli.waiting import first_of
+from hivewire.health import HealthServer
+
+if TYPE_CHECKING:
+    from hivewire_operator import OperatorProcess, OperatorSettings
+
+log = logging.getLogger("hivewire.operator")
+
+
+def operator(
+    *,
+    namespaces: list[str],
+    own_namespace: str,
+    identity: str,
+    lease: str,
+    image: str,
+    first_system: Path | None,
+    health_host: str,
+    health_port: int,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Work until a signal comes.
+
+    Args:
+        namespaces: Kubernetes namespaces, or `*` alone: all. None: its own.
+
+    Raises:
+        UsageError: something that was typed makes no sense.
+        CommandError: the extra is not installed, there is no Kubernetes, or another operator leads since.
+    """
+    check_installed()
+    from hivewire_operator import OperatorProcess, OperatorSettings
+
+    if "*" in namespaces and len(namespaces) > 1:
+        raise UsageError("--namespace '*' stands for all namespaces: give it alone")
+    settings = OperatorSettings(
+        own_namespace=own_namespace,
+        identity=identity,
+        lease=lease,
+        namespaces=None if namespaces == ["*"] else tuple(namespaces or [own_namespace]),
+        image=image,
+        first_system=first_system,
+    )
+    LogSetup.of(level=log_level, form=log_format).begin()
+    process = OperatorProcess(settings)
+    with health_server(health_host, health_port, readiness=process.readiness) as health:
+        asyncio.run(_run(process, settings, health))
+
+
+def check_installed() -> None:
+    """See to it that what it takes is there.
+
+    Raises:
+        CommandError: it is not.
+    """
+    if find_spec("kopf") is None:
+        raise CommandError("`hivewire operator` needs more packages: pip install 'hivewire[operator]'")
+
+
+async def _run(process: OperatorProcess, settings: OperatorSettings, health: HealthServer) -> None:
+    from hivewire_operator import OperatorEndedError
+
+    with stop_signal() as signalled:
+        try:
+            log.info("the operator of %s begins", ", ".join(settings.namespaces or ["all namespaces"]))
+            await first_of(process.run(), health.beat_on(), signalled.wait())
+        except OperatorEndedError as error:
+            raise CommandError(str(error)) from error

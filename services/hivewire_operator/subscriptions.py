@@ -1,0 +1,73 @@
+"""The AgentSubscriptions: each is in the registry of its namespace for as long as it is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from hivewire.exceptions import HivewireError
+from hivewire.provisioning import TopicFilter
+from hivewire_operator.cluster import Cluster, Object
+from hivewire_operator.conditions import Finding
+from hivewire_operator.parsing import MalformedError, parsed
+from hivewire_operator.resources.agent_subscription import AgentSubscriptionSpec
+from hivewire_operator.status import write_status
+from hivewire_operator.systems import Systems
+
+_KIND: Final = "AgentSubscription"
+_AGAIN_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Subscribed:
+    agent_type: str
+    topics: TopicFilter
+
+
+class Subscriptions:
+    """Keeps the AgentSubscriptions."""
+
+    def __init__(self, cluster: Cluster, systems: Systems) -> None:
+        self._cluster = cluster
+        self._systems = systems
+
+    async def reconcile(self, namespace: str, name: str) -> float | None:
+        """Make it as it is asked for. Returns in how many seconds to look again; None: when something changes.
+
+        Raises:
+            ApiUnavailableError, ApiError, NotLeadingError: as `Cluster`.
+        """
+        found = await self._cluster.get(_KIND, namespace, name)
+        if found is None:
+            return None
+        try:
+            spec = parsed(AgentSubscriptionSpec, found)
+        except MalformedError as error:
+            await self._report(found, "False", "Malformed", str(error))
+            return None
+        system = self._systems.get(namespace)
+        if system is None or system.upkeep is None:
+            message = f"There is no AgentSystem in {namespace}." if system is None else system.problem
+            await self._report(found, "False", "NatsUnavailable", message)
+            return _AGAIN_S
+        try:
+            await system.upkeep.add_subscription(spec.agent_type, _filter(spec))
+        except ValueError as error:
+            await self._report(found, "False", "Malformed", str(error))
+            return None
+        except HivewireError as error:
+            await self._report(found, "False", "NatsUnavailable", str(error))
+            return _AGAIN_S
+        await self._report(found, "True", "Subscribed", f"{spec.agent_type} gets the events.")
+        return float(system.spec.resync_seconds)
+
+    async def _report(self, found: Object, status: str, reason: str, message: str) -> None:
+        ready = Finding(type="Ready", status="True" if status == "True" else "False", reason=reason, message=message)
+        await write_status(self._cluster, _KIND, found, [ready], {}, now=datetime.now(UTC))
+
+
+def _filter(spec: AgentSubscriptionSpec) -> TopicFilter:
+    if spec.topic_type is not None:
+        return TopicFilter(kind="exact", value=spec.topic_type)
+    return TopicFilter(kind="prefix", value=spec.topic_prefix or "")
