@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from hivewire_operator.autoscaling import Scaling
 from hivewire_operator.cluster import Object
 from hivewire_operator.conditions import Finding
 from hivewire_operator.names import DEPLOYMENT_LABEL
@@ -21,19 +23,17 @@ class Picture:
         deployment: Its Deployment; None: there is none yet.
         rejected: The template that was taken back; empty: none.
         refused: What stands against its agent types in the registry; None: nothing.
-        status: What its status said before.
     """
 
     spec: AgentDeploymentSpec
     deployment: Object | None
     progress: Progress
-    is_replacing: bool
     rejected: str
     refused: Finding | None
-    status: Mapping[str, Any]
+    scaling: Scaling
 
 
-def fields_of(picture: Picture, found: Object) -> dict[str, Any]:
+def fields_of(picture: Picture, found: Object, *, now: datetime) -> dict[str, Any]:
     """Return the fields beside the conditions."""
     status: Mapping[str, Any] = (picture.deployment or {}).get("status") or {}
     return {
@@ -42,6 +42,10 @@ def fields_of(picture: Picture, found: Object) -> dict[str, Any]:
         "selector": f"{DEPLOYMENT_LABEL}={found['metadata']['name']}",
         "phase": phase_of(picture),
         "rejectedTemplate": picture.rejected,
+        "lag": picture.scaling.lag,
+        "load": picture.scaling.load,
+        **({} if picture.scaling.wanted is None else {"desiredReplicas": picture.scaling.wanted}),
+        **({} if picture.scaling.change is None else {"lastScaleTime": f"{now:%Y-%m-%dT%H:%M:%SZ}"}),
     }
 
 
@@ -64,7 +68,7 @@ def findings_of(picture: Picture) -> list[Finding]:
         or Finding(type="Provisioned", status="True", reason="Provisioned", message="The agent types are registered."),
         _deployed(picture),
         _rolled_back(picture),
-        _delegated(picture),
+        *picture.scaling.findings,
     ]
     return [*findings, _ready(picture)]
 
@@ -94,18 +98,6 @@ def _rolled_back(picture: Picture) -> Finding:
         message="The pods that the spec asks for were not ready within"
         f" {picture.spec.rollout.progress_deadline_seconds} s, so those of before are back. They are not tried again"
         " until the spec changes.",
-    )
-
-
-def _delegated(picture: Picture) -> Finding:
-    mode = picture.spec.scaling.mode
-    if mode == "internal":
-        return Finding(type="ScalingDelegated", status="False", reason="Internal", message="The operator scales.")
-    return Finding(
-        type="ScalingDelegated",
-        status="True",
-        reason=mode.capitalize(),
-        message=f"spec.replicas is left to others (scaling.mode: {mode}).",
     )
 
 

@@ -1,12 +1,13 @@
 """The AgentDeployments: from each a Deployment follows, with all that belongs to it, and its types in the registry.
 
-One pass over one object, from whatever cause, brings everything to what is wanted, and may be repeated at any time. How
-many replicas there are to be is not decided here: the Deployment gets the number that the AgentDeployment has.
+One pass over one object, from whatever cause, brings everything to what is wanted, and may be repeated at any time. The
+number of replicas is that of the AgentDeployment: the autoscaler writes it there as anybody else may, and from there it
+goes to the Deployment.
 """
 
 from __future__ import annotations
 
-import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,42 +16,28 @@ from typing import Any, Final
 from hivewire.exceptions import HivewireError
 from hivewire.provisioning import TypeShape
 from hivewire_operator import metrics
+from hivewire_operator.autoscaling import Autoscaler, Scaling
 from hivewire_operator.cluster import Cluster, Object
 from hivewire_operator.conditions import Finding
 from hivewire_operator.deployment_status import Picture, fields_of, findings_of
 from hivewire_operator.events import Recorder
-from hivewire_operator.names import DEPLOYMENT_LABEL, TEMPLATE_ANNOTATION
 from hivewire_operator.parsing import MalformedError, parsed
 from hivewire_operator.resources.agent_deployment import AgentDeploymentSpec
-from hivewire_operator.rollout import Rollout, decide, is_replacing, progress_of
+from hivewire_operator.rollout import is_replacing
+from hivewire_operator.rollouts import Rollouts
 from hivewire_operator.settings import OperatorSettings
 from hivewire_operator.status import write_status
 from hivewire_operator.systems import System, Systems
-from hivewire_operator.workloads import (
-    Workload,
-    deployment,
-    disruption_budget,
-    good_revision,
-    pod_monitor,
-    pod_template,
-    service_account,
-    template_hash,
-)
-
-log = logging.getLogger("hivewire.operator.deployments")
+from hivewire_operator.workloads import Manifest, Workload, disruption_budget, pod_monitor, service_account
 
 _KIND: Final = "AgentDeployment"
-_AGAIN_S: Final = 5.0
-_WAIT_S: Final = 2.0
+_ROLLOUT_POLL_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """An AgentDeployment as it was last seen to: what scaling needs of it."""
-
-    object: Object
-    spec: AgentDeploymentSpec
-    is_replacing: bool
+class _Applied:
+    manifest: Manifest
+    at: float
 
 
 class Deployments:
@@ -61,20 +48,26 @@ class Deployments:
         self._settings = settings
         self._systems = systems
         self._recorder = recorder
-        self._served: dict[tuple[str, str], Served] = {}
+        self._rollouts = Rollouts(cluster, recorder)
+        self._autoscaler = Autoscaler(systems)
+        self._specs: dict[tuple[str, str], AgentDeploymentSpec] = {}
+        self._applied: dict[tuple[str, str, str], _Applied] = {}
         self._has_monitors: bool | None = None
 
-    def served(self, namespace: str, name: str) -> Served | None:
-        """Return a deployment as it was last seen to; None: it is not served."""
-        return self._served.get((namespace, name))
-
-    def serving(self, namespace: str, agent_type: str) -> list[str]:
-        """Return the names of the deployments that serve an agent type."""
-        return [
+    def wake(self, namespace: str, agent_type: str) -> list[str]:
+        """Take note that a direct message waits for an agent type. Returns the deployments that are to be seen to, as
+        they serve it and are scaled here."""
+        woken = [
             name
-            for (where, name), each in self._served.items()
-            if where == namespace and any(served.name == agent_type for served in each.spec.agent_types)
+            for (where, name), spec in self._specs.items()
+            if where == namespace
+            and spec.scaling.mode == "internal"
+            and not spec.scaling.paused
+            and any(served.name == agent_type for served in spec.agent_types)
         ]
+        for name in woken:
+            self._autoscaler.wake(namespace, name)
+        return woken
 
     async def reconcile(self, namespace: str, name: str) -> float | None:
         """Make it as it is asked for. Returns in how many seconds to look again; None: when something changes.
@@ -95,15 +88,28 @@ class Deployments:
         if system is None:
             await self._refuse(found, "Ready", "NoAgentSystem", f"There is no AgentSystem in {namespace}: create one.")
             return None
+        self._specs[namespace, name] = spec
         refused = await self._provisioned(system, spec)
         workload = self._workload(found, spec, system)
-        await self._apply_parts(workload)
-        picture = await self._roll_out(workload, found, refused)
-        await self._report(found, picture)
-        self._served[namespace, name] = Served(object=found, spec=spec, is_replacing=picture.is_replacing)
-        if refused is not None:
-            return _AGAIN_S
-        return _WAIT_S if picture.progress == "running" else float(system.spec.resync_seconds)
+        await self._apply_parts(workload, system)
+        rollout = await self._rollouts.step(
+            workload, found, may_apply=refused is None or refused.status != "False", resync_s=system.spec.resync_seconds
+        )
+        scaling = await self._scale(system, found, spec, rollout.deployment)
+        now = datetime.now(UTC)
+        picture = Picture(
+            spec=spec,
+            deployment=rollout.deployment,
+            progress=rollout.progress,
+            rejected=rollout.rejected,
+            refused=refused,
+            scaling=scaling,
+        )
+        fields = fields_of(picture, found, now=now)
+        self._measure(namespace, name, found, spec, fields)
+        await write_status(self._cluster, _KIND, found, findings_of(picture), fields, now=now)
+        again_s = float(spec.scaling.poll_seconds)
+        return min(again_s, _ROLLOUT_POLL_S) if rollout.progress == "running" else again_s
 
     def _workload(self, found: Object, spec: AgentDeploymentSpec, system: System) -> Workload:
         metadata = found["metadata"]
@@ -130,112 +136,77 @@ class Deployments:
             return Finding(type="Provisioned", status="Unknown", reason="NatsUnavailable", message=str(error))
         return None
 
-    async def _apply_parts(self, workload: Workload) -> None:
-        await self._cluster.apply("ServiceAccount", service_account(workload))
+    async def _apply_parts(self, workload: Workload, system: System) -> None:
+        resync_s = system.spec.resync_seconds
+        await self._apply("ServiceAccount", service_account(workload), resync_s)
         budget = disruption_budget(workload)
         if budget is not None:
-            await self._cluster.apply("PodDisruptionBudget", budget)
-        else:
+            await self._apply("PodDisruptionBudget", budget, resync_s)
+        elif self._applied.pop(("PodDisruptionBudget", workload.namespace, workload.name), None) is not None:
             await self._cluster.delete("PodDisruptionBudget", workload.namespace, workload.name)
         if self._has_monitors is None:
             self._has_monitors = await self._cluster.serves("PodMonitor")
         if self._has_monitors:
-            await self._cluster.apply("PodMonitor", pod_monitor(workload))
+            await self._apply("PodMonitor", pod_monitor(workload), resync_s)
 
-    async def _roll_out(self, workload: Workload, found: Object, refused: Finding | None) -> Picture:
-        namespace, name = workload.namespace, workload.name
-        status: Mapping[str, Any] = found.get("status") or {}
-        child = await self._cluster.get("Deployment", namespace, name)
-        template = pod_template(workload)
-        wanted = template_hash(template)
-        revisions = await self._cluster.find("ControllerRevision", namespace, labels=f"{DEPLOYMENT_LABEL}={name}")
-        good = {template_hash(each["data"]["template"]): each for each in revisions}
-        newest = max(revisions, key=lambda each: int(each["revision"]), default=None)
-        rollout = Rollout(
-            wanted=wanted,
-            current=None if child is None else _template_of(child),
-            progress="running" if child is None else self._progress(child, workload, status),
-            good=None if newest is None else template_hash(newest["data"]["template"]),
-            rejected=status.get("rejectedTemplate", ""),
-            may_roll_back=workload.spec.rollout.rollback,
-        )
-        decision = decide(rollout)
-        is_refused = refused is not None and refused.status == "False"
-        if decision.step == "apply wanted" and not is_refused:
-            child = await self._cluster.apply("Deployment", deployment(workload, template))
-        elif decision.step == "apply good" and newest is not None:
-            child = await self._cluster.apply("Deployment", deployment(workload, newest["data"]["template"]))
-            if decision.rejected != rollout.rejected:
-                await self._say_rolled_back(found, workload)
-        elif decision.step == "remember good" and wanted not in good:
-            number = 1 + (0 if newest is None else int(newest["revision"]))
-            await self._cluster.create("ControllerRevision", good_revision(workload, template) | {"revision": number})
-            for each in revisions:
-                await self._cluster.delete("ControllerRevision", namespace, each["metadata"]["name"])
-        if child is not None:
-            child = await self._scaled(child, found)
-        return Picture(
-            spec=workload.spec,
-            deployment=child,
-            progress=rollout.progress,
-            is_replacing=child is not None and (is_replacing(child) or decision.step.startswith("apply")),
-            rejected=decision.rejected,
-            refused=refused,
-            status=status,
-        )
+    async def _apply(self, kind: str, manifest: Manifest, resync_s: float) -> None:
+        """Apply what is new, or was not applied for a while."""
+        key = (kind, manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+        before = self._applied.get(key)
+        if before is None or before.manifest != manifest or time.monotonic() - before.at >= resync_s:
+            await self._cluster.apply(kind, manifest)
+            self._applied[key] = _Applied(manifest=manifest, at=time.monotonic())
 
-    def _progress(self, child: Object, workload: Workload, status: Mapping[str, Any]) -> Any:
-        scaled_at = status.get("lastScaleTime")
-        return progress_of(
-            child,
-            now=datetime.now(UTC),
-            deadline_s=workload.spec.rollout.progress_deadline_seconds,
-            scaled_at=None if scaled_at is None else datetime.fromisoformat(scaled_at),
-        )
+    async def _scale(
+        self, system: System, found: Object, spec: AgentDeploymentSpec, deployment: Object | None
+    ) -> Scaling:
+        """Decide how many replicas there are to be, and bring the number to where it belongs."""
+        metadata, replicas = found["metadata"], found["spec"]["replicas"]
+        namespace, name = metadata["namespace"], metadata["name"]
+        replacing = deployment is None or is_replacing(deployment)
+        scaling = await self._autoscaler.look(system, name, spec, replicas=replicas, is_replacing=replacing)
+        if scaling.change is not None:
+            replicas = scaling.change.replicas
+            await self._cluster.merge(_KIND, namespace, name, {"spec": {"replicas": replicas}}, part="scale")
+            found["spec"]["replicas"] = replicas
+            await self._tell_scaled(found, scaling)
+        if deployment is not None and deployment["spec"].get("replicas") != replicas:
+            await self._cluster.merge("Deployment", namespace, name, {"spec": {"replicas": replicas}}, part="scale")
+        return scaling
 
-    async def _scaled(self, child: Object, found: Object) -> Object:
-        wanted, name = found["spec"]["replicas"], child["metadata"]["name"]
-        if child["spec"].get("replicas") == wanted:
-            return child
-        await self._cluster.merge(
-            "Deployment", child["metadata"]["namespace"], name, {"spec": {"replicas": wanted}}, part="scale"
-        )
-        return {**child, "spec": {**child["spec"], "replicas": wanted}}
-
-    async def _say_rolled_back(self, found: Object, workload: Workload) -> None:
-        metrics.ROLLBACKS.labels(workload.namespace, workload.name).inc()
-        seconds = workload.spec.rollout.progress_deadline_seconds
-        await self._recorder.warn(
-            _KIND, found, "RolledBack", f"The new pods were not ready within {seconds} s; those of before are back."
-        )
+    async def _tell_scaled(self, found: Object, scaling: Scaling) -> None:
+        change, metadata = scaling.change, found["metadata"]
+        assert change is not None
+        metrics.SCALE_EVENTS.labels(metadata["namespace"], metadata["name"], change.direction, change.reason).inc()
+        load = "not known" if scaling.load is None else scaling.load
+        note = f"{change.replicas} pods from now on: {change.reason} (load {load})."
+        await self._recorder.tell(_KIND, found, f"Scaled{change.direction.capitalize()}", note)
 
     async def _refuse(self, found: Object, condition: str, reason: str, message: str) -> None:
         findings = [Finding(type=name, status="False", reason=reason, message=message) for name in {condition, "Ready"}]
         await write_status(self._cluster, _KIND, found, findings, {"phase": "Failed"}, now=datetime.now(UTC))
 
-    async def _report(self, found: Object, picture: Picture) -> None:
-        labels = (found["metadata"]["namespace"], found["metadata"]["name"])
-        fields = fields_of(picture, found)
-        scaling = picture.spec.scaling
-        for kind, number in (
-            ("desired", found["spec"]["replicas"]),
-            ("current", fields["replicas"]),
-            ("ready", fields["readyReplicas"]),
-            ("min", scaling.min_replicas),
-            ("max", scaling.max_replicas),
-        ):
-            metrics.DEPLOYMENT_REPLICAS.labels(*labels, kind).set(number)
-        await write_status(self._cluster, _KIND, found, findings_of(picture), fields, now=datetime.now(UTC))
+    def _measure(
+        self, namespace: str, name: str, found: Object, spec: AgentDeploymentSpec, fields: Mapping[str, Any]
+    ) -> None:
+        numbers = {
+            "desired": found["spec"]["replicas"],
+            "current": fields["replicas"],
+            "ready": fields["readyReplicas"],
+            "min": spec.scaling.min_replicas,
+            "max": spec.scaling.max_replicas,
+        }
+        for kind, number in numbers.items():
+            metrics.DEPLOYMENT_REPLICAS.labels(namespace, name, kind).set(number)
 
     def _forget(self, namespace: str, name: str) -> None:
-        self._served.pop((namespace, name), None)
+        self._specs.pop((namespace, name), None)
+        self._autoscaler.forget(namespace, name)
+        self._rollouts.forget(namespace, name)
+        for key in [key for key in self._applied if key[1:] == (namespace, name)]:
+            del self._applied[key]
         for kind in ("desired", "current", "ready", "min", "max"):
             try:
                 metrics.DEPLOYMENT_REPLICAS.remove(namespace, name, kind)
             except KeyError:
                 pass  # it was never told
-
-
-def _template_of(child: Object) -> str:
-    annotations = child["spec"]["template"]["metadata"].get("annotations") or {}
-    return str(annotations.get(TEMPLATE_ANNOTATION, "unknown"))

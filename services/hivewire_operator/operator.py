@@ -28,7 +28,7 @@ class Operator:
         self._changed: set[str] = set()
         self._change = asyncio.Event()
         recorder = Recorder(cluster, instance=settings.identity)
-        self._systems = Systems(cluster, settings, on_change=self._on_change, on_wake=lambda namespace, name: False)
+        self._systems = Systems(cluster, settings, on_change=self._on_change, on_wake=self._on_wake)
         self._deployments = Deployments(cluster, settings, self._systems, recorder)
         subscriptions = Subscriptions(cluster, self._systems)
         self._controller = Controller(
@@ -64,6 +64,12 @@ class Operator:
     def _on_change(self, namespace: str) -> None:
         self._changed.add(namespace)
         self._change.set()
+
+    def _on_wake(self, namespace: str, agent_type: str) -> bool:
+        woken = self._deployments.wake(namespace, agent_type)
+        for name in woken:
+            self._controller.add(ObjectKey(kind="AgentDeployment", namespace=namespace, name=name))
+        return bool(woken)
 
     async def _pass_on(self) -> None:
         while True:

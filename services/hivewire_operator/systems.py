@@ -5,16 +5,20 @@ While NATS is away nothing is torn down: what is connected reconnects by itself,
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
 from hivewire.exceptions import HivewireError
+from hivewire.observation import Observation, SystemObserver
 from hivewire.provisioning import Upkeep
 from hivewire_operator.cluster import Cluster, Object
 from hivewire_operator.conditions import Finding
+from hivewire_operator.loads import Load, load_of
 from hivewire_operator.parsing import MalformedError, parsed
 from hivewire_operator.resources.agent_system import AgentSystemSpec
 from hivewire_operator.settings import OperatorSettings
@@ -24,6 +28,7 @@ log = logging.getLogger("hivewire.operator.systems")
 
 SYSTEM_NAME: Final = "default"
 _AGAIN_S: Final = 5.0
+_SEEN_FOR_S: Final = 0.9
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,7 +39,11 @@ class System:
     namespace: str
     spec: AgentSystemSpec
     upkeep: Upkeep | None = None
+    observer: SystemObserver | None = None
     problem: str = ""
+    seen: Observation | None = None
+    seen_at: float = 0.0
+    looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Systems:
@@ -64,6 +73,20 @@ class Systems:
         """Return what is known of a namespace's AgentSystem; None: there is none."""
         return self._systems.get(namespace)
 
+    async def load(self, system: System, deployment: str, types: Collection[str]) -> tuple[Load | None, str]:
+        """Return the load of a deployment; or None, and why it is not known."""
+        if system.upkeep is None or system.observer is None:
+            return None, system.problem or "NATS is not connected yet"
+        try:
+            async with system.looking:
+                if time.monotonic() - system.seen_at > _SEEN_FOR_S:
+                    system.seen = await system.observer.observe()
+                    system.seen_at = time.monotonic()
+        except HivewireError as error:
+            return None, str(error)
+        load = None if system.seen is None else load_of(system.seen, deployment, types)
+        return load, "" if load is not None else "Not all of the agent types are registered yet"
+
     async def close(self) -> None:
         """Disconnect."""
         for system in self._systems.values():
@@ -87,10 +110,10 @@ class Systems:
             )
             return None
         before = self._systems.get(namespace)
-        system = await self._connected(namespace, spec, before)
-        self._systems[namespace] = system
+        was = None if before is None else (before.spec, before.upkeep is None)
+        system = self._systems[namespace] = await self._connected(namespace, spec, before)
         problem = await self._kept(system)
-        if before is None or before.spec != spec or (before.upkeep is None) != (system.upkeep is None):
+        if was != (spec, system.upkeep is None):
             self._on_change(namespace)
         await self._report(found, _findings(problem))
         return _AGAIN_S if problem else spec.resync_seconds
@@ -99,7 +122,8 @@ class Systems:
         if before is not None and before.upkeep is not None:
             is_usable = before.spec.nats == spec.nats and before.spec.streams == spec.streams
             if is_usable and before.upkeep.failure is None:
-                return System(namespace=namespace, spec=spec, upkeep=before.upkeep)
+                before.spec, before.problem = spec, ""
+                return before
             await _close(before)
         upkeep = Upkeep(
             spec.nats.url,
@@ -114,8 +138,14 @@ class Systems:
             await upkeep.open()
         except HivewireError as error:
             return System(namespace=namespace, spec=spec, problem=str(error))
+        observer = SystemObserver(spec.nats.url, namespace=namespace)
+        try:
+            await observer.__aenter__()
+        except HivewireError as error:
+            await upkeep.close()
+            return System(namespace=namespace, spec=spec, problem=str(error))
         log.info("connected to the NATS of %s at %s", namespace, spec.nats.url)
-        return System(namespace=namespace, spec=spec, upkeep=upkeep)
+        return System(namespace=namespace, spec=spec, upkeep=upkeep, observer=observer)
 
     async def _kept(self, system: System) -> str:
         """Repair what drifted. Returns what is wrong; empty: nothing."""
@@ -145,18 +175,18 @@ class Systems:
 
 
 def _findings(problem: str) -> list[Finding]:
-    connected = Finding(
-        type="Connected", status="True", reason="Connected", message="Streams and buckets are as planned."
-    )
-    ready = Finding(type="Ready", status="True", reason="Ready", message="Agents can be deployed.")
-    if problem:
-        connected = Finding(type="Connected", status="False", reason="NatsUnavailable", message=problem)
-        ready = Finding(type="Ready", status="False", reason="NatsUnavailable", message=problem)
     accepted = Finding(type="Accepted", status="True", reason="Accepted", message="The spec makes sense.")
-    return [accepted, connected, ready]
+    if problem:
+        away = Finding(type="Connected", status="False", reason="NatsUnavailable", message=problem)
+        return [accepted, away, replace(away, type="Ready")]
+    kept = Finding(type="Connected", status="True", reason="Connected", message="Streams and buckets are as planned.")
+    return [accepted, kept, Finding(type="Ready", status="True", reason="Ready", message="Agents can be deployed.")]
 
 
 async def _close(system: System) -> None:
     if system.upkeep is not None:
         await system.upkeep.close()
         system.upkeep = None
+    if system.observer is not None:
+        await system.observer.__aexit__(None, None, None)
+        system.observer = None

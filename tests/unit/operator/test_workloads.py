@@ -10,6 +10,7 @@ from hivewire_operator.workloads import (
     Workload,
     deployment,
     disruption_budget,
+    good_revision,
     pod_monitor,
     pod_template,
     service_account,
@@ -102,7 +103,8 @@ def test_the_login_and_secrets_are_mounted_to_be_read() -> None:
 
 
 def test_replicas_are_never_written_and_labels_of_the_user_can_not_take_pods_away() -> None:
-    made = deployment(workload(pod={"labels": {"hivewire.dev/deployment": "other", "team": "a"}}, replicas=7))
+    asked_for = workload(pod={"labels": {"hivewire.dev/deployment": "other", "team": "a"}}, replicas=7)
+    made = deployment(asked_for, pod_template(asked_for))
     assert "replicas" not in made["spec"]
     labels = made["spec"]["template"]["metadata"]["labels"]
     assert labels["team"] == "a"
@@ -119,7 +121,9 @@ def test_all_that_is_made_belongs_to_the_object() -> None:
 
 def test_a_template_is_known_by_what_the_spec_says_and_scaling_is_no_part_of_it() -> None:
     def marked(made: Workload) -> str:
-        text: str = deployment(made)["spec"]["template"]["metadata"]["annotations"]["hivewire.dev/template"]
+        text: str = deployment(made, pod_template(made))["spec"]["template"]["metadata"]["annotations"][
+            "hivewire.dev/template"
+        ]
         return text
 
     first = marked(workload())
@@ -135,4 +139,10 @@ def test_one_pod_alone_has_no_budget_that_would_keep_its_node_from_being_emptied
     assert budget["spec"]["maxUnavailable"] == 1
 
 
-MAKERS = (deployment, service_account, disruption_budget, pod_monitor)
+MAKERS = (
+    lambda asked_for: deployment(asked_for, pod_template(asked_for)),
+    lambda asked_for: good_revision(asked_for, pod_template(asked_for)),
+    service_account,
+    disruption_budget,
+    pod_monitor,
+)
