@@ -33,6 +33,7 @@ _PLURALS: Final[Mapping[str, tuple[str, str]]] = {
     "ControllerRevision": ("apis/apps/v1", "controllerrevisions"),
     "Deployment": ("apis/apps/v1", "deployments"),
     "Event": ("apis/events.k8s.io/v1", "events"),
+    "Lease": ("apis/coordination.k8s.io/v1", "leases"),
     "PodDisruptionBudget": ("apis/policy/v1", "poddisruptionbudgets"),
     "PodMonitor": ("apis/monitoring.coreos.com/v1", "podmonitors"),
     "Secret": ("api/v1", "secrets"),
@@ -62,14 +63,24 @@ class Cluster:
 
     Args:
         may_write: Asked before every write.
+        timeout_s: How long one request may take.
     """
 
-    def __init__(self, api: client.ApiClient, *, may_write: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self,
+        api: client.ApiClient,
+        *,
+        may_write: Callable[[], bool] = lambda: True,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> None:
         self.api = api
         self._may_write = may_write
+        self._timeout_s = timeout_s
 
     @classmethod
-    async def connect(cls, *, may_write: Callable[[], bool] = lambda: True) -> Cluster:
+    async def connect(
+        cls, *, may_write: Callable[[], bool] = lambda: True, timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> Cluster:
         """Log in as the pod's ServiceAccount, or outside of a cluster as KUBECONFIG says.
 
         Raises:
@@ -84,7 +95,7 @@ class Cluster:
                 raise ApiUnavailableError(
                     f"There is no Kubernetes to talk to: this is no pod, and KUBECONFIG does not help: {error}"
                 ) from None
-        return cls(client.ApiClient(), may_write=may_write)
+        return cls(client.ApiClient(), may_write=may_write, timeout_s=timeout_s)
 
     async def __aenter__(self) -> Cluster:
         return self
@@ -155,6 +166,15 @@ class Cluster:
         path = _path(kind, manifest["metadata"]["namespace"])
         return await self._write("POST", path, manifest, query=[("fieldManager", FIELD_MANAGER)])
 
+    async def replace(self, kind: str, found: Object) -> Object:
+        """Write an object that was read before, unless somebody else has written it since.
+
+        Raises:
+            as `apply`. The status of the error is 409 if somebody has.
+        """
+        metadata = found["metadata"]
+        return await self._write("PUT", _path(kind, metadata["namespace"], metadata["name"]), found)
+
     async def delete(self, kind: str, namespace: str, name: str) -> None:
         """Delete an object, if it is there.
 
@@ -205,7 +225,7 @@ class Cluster:
         content_type: str = "application/json",
     ) -> Object:
         try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 request = await self.api.param_serialize(
                     method,
                     path,
@@ -214,7 +234,7 @@ class Cluster:
                     body=body,
                     auth_settings=["BearerToken"],
                 )
-                answer = await self.api.call_api(*request, _request_timeout=REQUEST_TIMEOUT_S)
+                answer = await self.api.call_api(*request, _request_timeout=self._timeout_s)
                 text: bytes = await answer.read()
         except _NETWORK as error:
             raise ApiUnavailableError(f"{method} {path}: {error!r}") from error

@@ -32,7 +32,7 @@ class Image:
 
 
 def project_images() -> list[Image]:
-    """The project's image, an example's on top of it, and a NATS server for tests."""
+    """The project's image, an example's and the tests' on top of it, and a NATS server for tests."""
     labels = {"VERSION": _version(), "REVISION": _run(["git", "-C", str(PROJECT), "rev-parse", "HEAD"])}
     hivewire, example = "localhost/hivewire:latest", PROJECT / "examples/image"
     return [
@@ -46,6 +46,12 @@ def project_images() -> list[Image]:
             name="localhost/hivewire-example:latest",
             context=example,
             dockerfile=example / "Dockerfile",
+            arguments={"HIVEWIRE": hivewire},
+        ),
+        Image(
+            name="localhost/hivewire-test-agents:latest",
+            context=PROJECT / "tests/cluster/agents",
+            dockerfile=PROJECT / "tests/cluster/agents/Dockerfile",
             arguments={"HIVEWIRE": hivewire},
         ),
         Image(
