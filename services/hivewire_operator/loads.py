@@ -13,12 +13,12 @@ class Load:
     """Unfinished messages: events that wait or run, and direct messages that wait or run."""
 
     lag_messages: int
-    turns: int
+    calls: int
 
     @property
     def messages(self) -> int:
         """All of them."""
-        return self.lag_messages + self.turns
+        return self.lag_messages + self.calls
 
 
 def load_of(observation: Observation, deployment: str, types: Collection[str]) -> Load | None:
@@ -26,4 +26,5 @@ def load_of(observation: Observation, deployment: str, types: Collection[str]) -
     lags = {each.name: each.lag_messages for each in observation.types}
     if not all(each in lags for each in types):
         return None
-    return Load(lag_messages=sum(lags[each] for each in types), turns=0)
+    calls = sum(each.calls for each in observation.sessions if each.deployment == deployment)
+    return Load(lag_messages=sum(lags[each] for each in types), calls=calls)

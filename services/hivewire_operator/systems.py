@@ -5,16 +5,13 @@ While NATS is away nothing is torn down: what is connected reconnects by itself,
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
 from hivewire.exceptions import HivewireError
-from hivewire.observation import Observation, SystemObserver
 from hivewire.provisioning import Upkeep
 from hivewire_operator.cluster import Cluster, Object
 from hivewire_operator.conditions import Finding
@@ -28,7 +25,6 @@ log = logging.getLogger("hivewire.operator.systems")
 
 SYSTEM_NAME: Final = "default"
 _AGAIN_S: Final = 5.0
-_SEEN_FOR_S: Final = 0.9
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,11 +35,7 @@ class System:
     namespace: str
     spec: AgentSystemSpec
     upkeep: Upkeep | None = None
-    observer: SystemObserver | None = None
     problem: str = ""
-    seen: Observation | None = None
-    seen_at: float = 0.0
-    looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Systems:
@@ -75,16 +67,12 @@ class Systems:
 
     async def load(self, system: System, deployment: str, types: Collection[str]) -> tuple[Load | None, str]:
         """Return the load of a deployment; or None, and why it is not known."""
-        if system.upkeep is None or system.observer is None:
+        if system.upkeep is None:
             return None, system.problem or "NATS is not connected yet"
         try:
-            async with system.looking:
-                if time.monotonic() - system.seen_at > _SEEN_FOR_S:
-                    system.seen = await system.observer.observe()
-                    system.seen_at = time.monotonic()
+            load = load_of(await system.upkeep.observe(), deployment, types)
         except HivewireError as error:
             return None, str(error)
-        load = None if system.seen is None else load_of(system.seen, deployment, types)
         return load, "" if load is not None else "Not all of the agent types are registered yet"
 
     async def close(self) -> None:
@@ -133,19 +121,14 @@ class Systems:
             events_max_bytes=spec.streams.max_bytes,
             event_retention_s=spec.streams.retention_seconds,
             instance=self._settings.identity,
+            on_wake=lambda agent_type: self._on_wake(namespace, agent_type),
         )
         try:
             await upkeep.open()
         except HivewireError as error:
             return System(namespace=namespace, spec=spec, problem=str(error))
-        observer = SystemObserver(spec.nats.url, namespace=namespace)
-        try:
-            await observer.__aenter__()
-        except HivewireError as error:
-            await upkeep.close()
-            return System(namespace=namespace, spec=spec, problem=str(error))
         log.info("connected to the NATS of %s at %s", namespace, spec.nats.url)
-        return System(namespace=namespace, spec=spec, upkeep=upkeep, observer=observer)
+        return System(namespace=namespace, spec=spec, upkeep=upkeep)
 
     async def _kept(self, system: System) -> str:
         """Repair what drifted. Returns what is wrong; empty: nothing."""
@@ -187,6 +170,3 @@ async def _close(system: System) -> None:
     if system.upkeep is not None:
         await system.upkeep.close()
         system.upkeep = None
-    if system.observer is not None:
-        await system.observer.__aexit__(None, None, None)
-        system.observer = None

@@ -47,6 +47,7 @@ from hivewire.nats.envelope import (
 from hivewire.nats.outbox import Outbox
 from hivewire.nats.registry import Registry
 from hivewire.nats.subjects import Subjects
+from hivewire.nats.wakes import Wakes
 
 UNKNOWN_TYPE_WAIT_S = 2.0
 """How long a type that nobody registered is waited for: processes start in any order."""
@@ -57,9 +58,11 @@ SILENCE_TICKS = 7
 UndeliverableT = TypeVar("UndeliverableT", bound=UndeliverableException)
 
 _DISCONNECTED = "disconnected"
+_NO_RESPONDERS = "no responders"
 _FIRST_PAUSE_S = 0.005
 _LAST_PAUSE_S = 0.25
 _GIVEN_UP = 10_000
+_WAKE_AFTER_S = 0.1  # the owner of a shard that just moves is there by then
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ class _Attempt(Waiter):
         if self.future.done():
             return
         if is_status(message, NO_RESPONDERS):
-            self.future.set_result(_NotExecuted("no responders"))
+            self.future.set_result(_NotExecuted(_NO_RESPONDERS))
             return
         try:
             reply = decode_reply(message.headers, message.data)
@@ -138,6 +141,7 @@ class Calls:
         self._subjects = subjects
         self._registry = registry
         self._delivery_timeout = delivery_timeout
+        self._wakes = Wakes(broker, subjects)
         self._open: dict[str, _Attempt] = {}
         self._given_up: OrderedDict[str, bytes] = OrderedDict()
         self._closed: Exception | None = None
@@ -202,6 +206,8 @@ class Calls:
             outcome, chunks = await self._attempt(call_id, subject, payload, headers, deadline, limit, inlet, on_start)
             if isinstance(outcome, ReplyEnvelope):
                 return outcome, chunks
+            if outcome.why == _NO_RESPONDERS and loop.time() - begun >= _WAKE_AFTER_S:
+                await self._wake(recipient.type)
             waited = loop.time() - begun
             self._give_up_if_hopeless(recipient, outcome.why, waited, waited + pause >= limit.seconds)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
@@ -295,14 +301,20 @@ class Calls:
                 what = "no process has registered this agent type" if shape is None else "no process has this instance"
                 raise _not_handled(AgentNotFoundError(f"Recipient not found: {recipient}: {what}"))
             return
-        if waited >= self._delivery_timeout or at_deadline:
-            which = "delivery_timeout" if waited >= self._delivery_timeout else "timeout"
+        # Until the deadline of the call, if a process that is to take it has been called for and is on its way.
+        if at_deadline or (waited >= self._delivery_timeout and not self._wakes.is_coming(recipient.type)):
+            which = "timeout" if at_deadline else "delivery_timeout"
             raise _not_handled(
                 DeadlineExceededError(
                     f"No process took the message to {recipient} within {waited:.1f} s ({which}); the call did not "
                     f"start: check that a process that serves {recipient.type!r} runs"
                 )
             )
+
+    async def _wake(self, agent_type: str) -> None:
+        record = self._registry.get(agent_type)
+        if record is not None and record.shape is not None and record.shape.kind != "instances":
+            await self._wakes.ask(agent_type)
 
     def _new_inlet(self) -> ChunkInlet:
         return ChunkInlet(self._outbox, collects=True)

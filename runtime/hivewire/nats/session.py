@@ -40,13 +40,15 @@ SessionState = Literal["serving", "draining"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRecord:
-    """What a process tells the others about itself: who it is, and which types it serves."""
+    """What a process tells the others about itself: who it is, which types it serves, and how many direct messages wait
+    or run there."""
 
     session: str
     deployment: str
     instance: str
     state: SessionState
     types: tuple[str, ...] = ()
+    calls: int = 0
 
     def to_json(self) -> bytes:
         return json.dumps({"format": FORMAT, **asdict(self)}, separators=(",", ":")).encode()
@@ -67,6 +69,7 @@ class SessionRecord:
             instance=data["instance"],
             state=data["state"],
             types=tuple(data.get("types", ())),
+            calls=int(data.get("calls", 0)),
         )
 
 
@@ -258,6 +261,7 @@ class SessionKeeper:
             instance=self._instance,
             state=self._shared.state,
             types=self._shared.types,
+            calls=len(self._shared.open_calls),
         )
         lease.sent(begun)
         try:

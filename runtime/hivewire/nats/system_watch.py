@@ -6,11 +6,11 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
+from typing import Protocol
 
 from hivewire.exceptions import HivewireError
 from hivewire.nats.broker import JetStreamError
 from hivewire.nats.observation import Observation
-from hivewire.nats.observer import Observer
 from hivewire.telemetry.system_metrics import SystemMetrics, SystemReading
 
 log = logging.getLogger("hivewire.observer")
@@ -22,10 +22,18 @@ _LOOK_S = 1.0
 _TELL_EVERY = 30
 
 
+class Observing(Protocol):
+    """What looks at a namespace."""
+
+    async def observe(self, *, timeout: float) -> Observation:
+        """As `hivewire.nats.observer.Observer.observe`."""
+        ...
+
+
 class SystemWatch:
     """Looks every ten seconds while `run` runs and this process is the one to do it."""
 
-    def __init__(self, observer: Observer, metrics: SystemMetrics) -> None:
+    def __init__(self, observer: Observing, metrics: SystemMetrics) -> None:
         self._observer = observer
         self._metrics = metrics
         self._failures = 0

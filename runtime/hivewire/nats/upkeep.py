@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final, Self
+
+from nats.aio.msg import Msg
 
 from hivewire.exceptions import BrokerUnavailableError, HivewireError
 from hivewire.nats.broker import Broker, JetStreamError
@@ -17,17 +20,20 @@ from hivewire.nats.buckets import Bucket, BucketView
 from hivewire.nats.event_stream import EventStream
 from hivewire.nats.forwarder import Forwarder
 from hivewire.nats.janitor import Janitor
+from hivewire.nats.observation import Observation
 from hivewire.nats.observer import Observer
 from hivewire.nats.permissions import OPERATOR
 from hivewire.nats.provisioner import Provisioner
+from hivewire.nats.recent_observer import RecentObserver
 from hivewire.nats.registry import Registry, TypeRecord, TypeShape
 from hivewire.nats.retention import checked_retention
 from hivewire.nats.server_clock import ServerClock
 from hivewire.nats.stream_watch import StreamWatch
-from hivewire.nats.subjects import Subjects
+from hivewire.nats.subjects import Subjects, type_of_token
 from hivewire.nats.system_watch import SystemWatch
 from hivewire.nats.task_scope import TaskScope
 from hivewire.nats.topic_filters import TopicFilter
+from hivewire.nats.wakes import COMING, NOT_COMING
 from hivewire.telemetry.system_metrics import SystemMetrics
 
 log = logging.getLogger("hivewire.upkeep")
@@ -46,6 +52,8 @@ class Upkeep:
         events_max_bytes: Size at which the event stream refuses new events; None leaves it as it is.
         event_retention_s: How long an event stays at least once all types have finished it.
         instance: A label of this process.
+        on_wake: Called with the name of an agent type that nobody serves when a direct message waits for it; tells
+            whether a process that serves it will come, for which the callers then wait.
     """
 
     def __init__(
@@ -59,6 +67,7 @@ class Upkeep:
         events_max_bytes: int | None = None,
         event_retention_s: float = 7 * 24 * 3600.0,
         instance: str = "upkeep",
+        on_wake: Callable[[str], bool] | None = None,
     ) -> None:
         checked_retention(event_retention_s)
         self._subjects = Subjects(namespace)
@@ -77,6 +86,7 @@ class Upkeep:
         )
         self._retention_s = event_retention_s
         self._instance = instance
+        self._on_wake = on_wake
         self._tasks = TaskScope(on_failure=lambda: None)
         self._sessions = BucketView(Bucket(self._broker, self._subjects.leases_bucket))
         self._seen_to: dict[str, TypeRecord] = {}
@@ -84,6 +94,7 @@ class Upkeep:
         self._stream: EventStream
         self._registry: Registry
         self._forwarder: Forwarder
+        self._observer: RecentObserver
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -132,6 +143,19 @@ class Upkeep:
         for record in self._registry.types():
             await self._provision(record, again=True)
 
+    async def observe(self, *, timeout: float = 8.0) -> Observation:
+        """Return how the system was at some moment of the last second.
+
+        Raises:
+            BrokerUnavailableError: it could not be read within `timeout` seconds, or the broker refuses.
+        """
+        try:
+            return await self._observer.observe(timeout=timeout)
+        except JetStreamError as error:
+            raise BrokerUnavailableError(f"NATS does not tell what there is: {error}") from error
+        except TimeoutError as error:
+            raise BrokerUnavailableError(f"NATS did not tell within {timeout:g} s what there is") from error
+
     async def register_type(self, agent_type: str, shape: TypeShape) -> None:
         """Register a type before its processes come, so that it can be called and its events wait for them.
 
@@ -158,7 +182,8 @@ class Upkeep:
         subjects, tasks = self._subjects, self._tasks
         watch = StreamWatch(stream, provision=self._provisioner.ensure, begin_anew=self._begin_anew)
         janitor = Janitor(self._broker, subjects, stream, retention_s=self._retention_s, is_alive=self._is_alive)
-        system = SystemWatch(Observer(self._broker, subjects, stream), SystemMetrics(subjects.namespace))
+        self._observer = RecentObserver(Observer(self._broker, subjects, stream))
+        system = SystemWatch(self._observer, SystemMetrics(subjects.namespace))
         clock = ServerClock(self._broker, subjects.schedules_stream)
         await tasks.open()
         tasks.start(self._registry.run(), name="hivewire: registry")
@@ -175,6 +200,15 @@ class Upkeep:
         tasks.start(system.run(lambda: True, has_session=lambda: True), name="hivewire: system watch")
         self._forwarder = Forwarder(self._broker, subjects, self._registry, clock, tasks, instance=self._instance)
         self._forwarder.start()
+        if self._on_wake is not None:
+            await self._broker.subscribe(subjects.wakes, self._answer_wake)
+
+    async def _answer_wake(self, message: Msg) -> None:
+        assert self._on_wake is not None
+        agent_type = type_of_token(message.subject.rpartition(".")[2])
+        is_coming = agent_type is not None and self._on_wake(agent_type)
+        if message.reply:
+            await self._broker.publish(message.reply, COMING if is_coming else NOT_COMING)
 
     async def _follow_types(self) -> None:
         """Give each stateless type the consumer that its subscriptions need, whoever changes them."""
