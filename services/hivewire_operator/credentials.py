@@ -12,7 +12,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,7 +20,17 @@ import nkeys  # type: ignore[import-untyped]  # it comes without types
 
 from hivewire.provisioning import Permissions
 
-__all__ = ["KeyPair", "Login", "account_jwt", "new_key_pair", "new_login", "operator_jwt"]
+__all__ = [
+    "KeyPair",
+    "Login",
+    "account_jwt",
+    "is_account",
+    "new_key_pair",
+    "new_login",
+    "operator_jwt",
+    "revocations_of",
+    "with_revocations",
+]
 
 _PREFIXES = {
     "operator": nkeys.PREFIX_BYTE_OPERATOR,
@@ -30,6 +40,7 @@ _PREFIXES = {
 _UNLIMITED = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), -1)
 _STORAGE = ("mem_storage", "disk_storage", "streams", "consumer")
 _JWT = re.compile(r"-BEGIN NATS USER JWT-+\s+([\w-]+\.[\w-]+\.[\w-]+)\s+-")
+_SEED = re.compile(r"-BEGIN USER NKEY SEED-+\s+(SU[A-Z2-7]+)\s+-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,10 @@ class KeyPair:
 
     def _pair(self) -> Any:
         try:
+            prefix, entropy = nkeys.decode_seed(bytearray(self.seed.encode()))
+            # A seed that was mistyped would be that of another key: its checksum tells.
+            if nkeys.encode_seed(bytes(entropy), prefix).decode() != self.seed:
+                raise ValueError("wrong checksum")
             return nkeys.from_seed(bytearray(self.seed.encode()))
         except (nkeys.NkeysError, ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"not the seed of a NATS key ({error!r}): it begins with SO, SA or SU") from None
@@ -65,29 +80,41 @@ class KeyPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """A user's credentials file, and what it says. Times are in seconds since 1970; `expires_at` is None: never."""
+    """A user's credentials file, and what it says. Times are in seconds since 1970; `expires_at` is None: never.
+
+    Attributes:
+        user: Its public key.
+        issuer: The public key that signed it: the account's, or that of one of its signing keys.
+        rights: Its claims `pub` and `sub`.
+    """
 
     file: str = field(repr=False)
     user: str
+    issuer: str
+    account: str
+    rights: Mapping[str, Any] = field(repr=False)
     issued_at: int
     expires_at: int | None
 
     @classmethod
     def read(cls, file: str) -> Login:
-        """Read a credentials file.
+        """Read a credentials file. That its issuer signed it is not looked at.
 
         Raises:
             ValueError: it is none.
         """
         try:
-            found = _JWT.search(file)
-            assert found is not None
-            payload = found[1].split(".")[1]
-            claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-            expires_at = claims.get("exp")
+            jwt, seed = _JWT.search(file), _SEED.search(file)
+            assert jwt is not None and seed is not None
+            claims = _claims(jwt[1])
+            assert KeyPair(seed[1]).public == claims["sub"], "the seed is of another user"
+            nats, expires_at = claims["nats"], claims.get("exp")
             return cls(
                 file=file,
                 user=str(claims["sub"]),
+                issuer=str(claims["iss"]),
+                account=str(nats.get("issuer_account") or claims["iss"]),
+                rights={name: nats[name] for name in ("pub", "sub") if name in nats},
                 issued_at=int(claims["iat"]),
                 expires_at=None if expires_at is None else int(expires_at),
             )
@@ -104,13 +131,22 @@ def new_key_pair(kind: Literal["operator", "account", "user"], entropy: bytes) -
     return KeyPair(nkeys.encode_seed(entropy, _PREFIXES[kind]).decode())
 
 
+def is_account(key: str) -> bool:
+    """Tell whether a text is the public key of an account."""
+    try:
+        data = base64.b32decode(key)
+    except ValueError:
+        return False
+    return len(data) == 35 and key.startswith("A") and int.from_bytes(data[33:], "little") == nkeys.crc16(data[:33])
+
+
 def new_login(
     signer: KeyPair,
     *,
     name: str,
     permissions: Permissions,
     now: float,
-    lives_s: float,
+    lives_s: float | None,
     entropy: bytes,
     account: str | None = None,
 ) -> Login:
@@ -118,6 +154,7 @@ def new_login(
 
     Args:
         signer: The account's key, or one of its signing keys.
+        lives_s: None: for ever.
         entropy: 32 random bytes.
         account: The account's public key, if a signing key signs.
 
@@ -125,16 +162,25 @@ def new_login(
         ValueError: the signer's seed is no seed.
     """
     user = new_key_pair("user", entropy)
-    nats: dict[str, Any] = {"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1}
+    rights = permissions.claims()
+    nats: dict[str, Any] = {"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1, **rights}
     if account is not None and account != signer.public:
         nats["issuer_account"] = account
-    expires_at = int(now + lives_s)
-    jwt = _signed(signer, user.public, name, {**nats, **permissions.claims()}, now=now, expires_at=expires_at)
+    expires_at = None if lives_s is None else int(now + lives_s)
+    jwt = _signed(signer, user.public, name, nats, now=now, expires_at=expires_at)
     file = (
         f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
         f"-----BEGIN USER NKEY SEED-----\n{user.seed}\n------END USER NKEY SEED------\n"
     )
-    return Login(file=file, user=user.public, issued_at=int(now), expires_at=expires_at)
+    return Login(
+        file=file,
+        user=user.public,
+        issuer=signer.public,
+        account=account or signer.public,
+        rights=rights,
+        issued_at=int(now),
+        expires_at=expires_at,
+    )
 
 
 def account_jwt(
@@ -171,14 +217,65 @@ def operator_jwt(
     return _signed(operator, operator.public, name, nats, now=now)
 
 
+def revocations_of(account_jwt: str) -> dict[str, int]:
+    """Return whom an account has revoked: what was issued for them until that time is void.
+
+    Raises:
+        ValueError: it is no JWT.
+    """
+    return dict(_account_claims(account_jwt)["nats"].get("revocations") or {})
+
+
+def with_revocations(
+    account_jwt: str, signer: KeyPair, *, add: Mapping[str, int], drop: Collection[str] = (), now: float
+) -> str:
+    """Change whom an account has revoked, and nothing else that its JWT says.
+
+    Args:
+        signer: The operator's key, or one of its signing keys.
+        now: The JWT's time is at least one second above the old one's: servers that compare their copies keep the
+            newer one.
+
+    Raises:
+        ValueError: it is no JWT.
+    """
+    claims = _account_claims(account_jwt)
+    kept = {user: until for user, until in revocations_of(account_jwt).items() if user not in drop}
+    for user, until in add.items():
+        kept[user] = max(until, kept.get(user, 0))
+    nats = {**claims["nats"], "revocations": kept}
+    issued_at = max(int(now), int(claims["iat"]) + 1)
+    return _sealed(signer, {**claims, "iat": issued_at, "iss": signer.public, "nats": nats})
+
+
+def _account_claims(jwt: str) -> dict[str, Any]:
+    try:
+        claims = _claims(jwt)
+        assert claims["nats"]["type"] == "account" and int(claims["iat"]) >= 0
+    except (AssertionError, IndexError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"not the JWT of a NATS account: {error!r}") from None
+    return claims
+
+
+def _claims(jwt: str) -> dict[str, Any]:
+    payload = jwt.split(".")[1]
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    return claims
+
+
 def _signed(
     signer: KeyPair, subject: str, name: str, nats: Mapping[str, Any], *, now: float, expires_at: int | None = None
 ) -> str:
     claims: dict[str, Any] = {"iat": int(now), "iss": signer.public, "sub": subject, "name": name, "nats": nats}
     if expires_at is not None:
         claims["exp"] = expires_at
-    digest = hashlib.new("sha512_256", _json(claims)).digest()
-    claims["jti"] = base64.b32encode(digest).decode().rstrip("=")
+    return _sealed(signer, claims)
+
+
+def _sealed(signer: KeyPair, claims: Mapping[str, Any]) -> str:
+    unnamed = {name: value for name, value in claims.items() if name != "jti"}
+    digest = hashlib.new("sha512_256", _json(unnamed)).digest()
+    claims = {**unnamed, "jti": base64.b32encode(digest).decode().rstrip("=")}
     body = f"{_b64url(_json({'typ': 'JWT', 'alg': 'ed25519-nkey'}))}.{_b64url(_json(claims))}"
     return f"{body}.{_b64url(signer.sign(body.encode()))}"
 

@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 
 from hivewire.provisioning import Subjects, TypeShape, worker_permissions
-from hivewire_operator.credentials import KeyPair, Login, account_jwt, new_key_pair, new_login, operator_jwt
+from hivewire_operator.credentials import (
+    KeyPair,
+    Login,
+    account_jwt,
+    is_account,
+    new_key_pair,
+    new_login,
+    operator_jwt,
+    revocations_of,
+    with_revocations,
+)
 
 ACCOUNT = new_key_pair("account", b"a" * 32)
 SIGNING = new_key_pair("account", b"s" * 32)
@@ -88,7 +98,45 @@ def test_an_operator_signs_itself() -> None:
     assert claims["iss"] == claims["sub"] == OPERATOR.public
 
 
-@pytest.mark.parametrize("seed", ["", "SUABC", "hello"])
+def test_revoking_changes_nothing_else_of_an_account() -> None:
+    claims = {
+        **claims_of(account_jwt(OPERATOR, ACCOUNT.public, name="shop", now=7, revoked={"U1": 5, "U2": 6, "*": 1})),
+        "exp": 99,
+        "aud": "somebody",
+    }
+    claims["nats"]["limits"]["conn"] = 3
+    claims["nats"]["imports"] = [{"subject": "x"}]
+    before = f"e30.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip('=')}.x"
+    other = new_key_pair("operator", b"p" * 32)
+    after = claims_of(with_revocations(before, other, add={"U3": 9, "U1": 4}, drop=["U2", "U9"], now=8.5))
+    assert after["nats"].pop("revocations") == {"U1": 5, "U3": 9, "*": 1}
+    assert (after.pop("iss"), after.pop("iat")) == (other.public, 8)
+    assert after.pop("jti") != claims.pop("jti")
+    claims["nats"].pop("revocations")
+    assert after == {name: value for name, value in claims.items() if name not in ("iss", "iat")}
+
+
+def test_a_change_of_an_account_is_newer_than_what_it_changes_whatever_the_clock_says() -> None:
+    before = account_jwt(OPERATOR, ACCOUNT.public, name="shop", now=100)
+    assert revocations_of(before) == {}
+    assert claims_of(with_revocations(before, OPERATOR, add={"U": 1}, now=50))["iat"] == 101
+
+
+@pytest.mark.parametrize(
+    "jwt", ["", "x", "a.b.c", "e30.e30.x", operator_jwt(OPERATOR, name="o", system_account="A", now=7)]
+)
+def test_what_is_no_account_is_not_changed(jwt: str) -> None:
+    with pytest.raises(ValueError, match="not the JWT of a NATS account"):
+        with_revocations(jwt, OPERATOR, add={}, now=1)
+
+
+def test_a_public_key_of_an_account_is_known_from_others() -> None:
+    assert is_account(ACCOUNT.public)
+    wrong = [OPERATOR.public, ACCOUNT.seed, ACCOUNT.public[:-1], ACCOUNT.public.lower(), "", "ä", "A" * 55 + "B"]
+    assert not any(is_account(each) for each in wrong)
+
+
+@pytest.mark.parametrize("seed", ["", "SUABC", "hello", ACCOUNT.seed[:-1] + "A", ACCOUNT.seed + "A"])
 def test_what_is_no_seed_is_refused_without_being_told(seed: str) -> None:
     with pytest.raises(ValueError, match="not the seed of a NATS key"):
         print(KeyPair(seed).public)
