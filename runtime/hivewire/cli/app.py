@@ -327,6 +327,25 @@ def operator(
     )
 
 
+@operator_app.command(name="bootstrap")
+def operator_bootstrap(
+    namespaces: Annotated[
+        str,
+        typer.Option(
+            envvar="HIVEWIRE_WATCH_NAMESPACES", metavar="NAMES", help="Who may log in, separated by commas. '*': all."
+        ),
+    ],
+    login: Annotated[str, typer.Option(metavar="NAME", help="What the login is called.")] = "default",
+    own_namespace: Annotated[
+        str, typer.Option(envvar="POD_NAMESPACE", help="The Kubernetes namespace that the operator runs in.")
+    ] = "default",
+) -> None:
+    """Make the keys of a NATS that belongs to Hivewire alone, where there are none yet."""
+    from hivewire.cli.operator import bootstrap
+
+    bootstrap(namespaces=namespaces, login=login, own_namespace=own_namespace)
+
+
 @app.command()
 def send(
     recipient: Annotated[str, typer.Argument(metavar="TYPE/KEY", help="The agent.")],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from hivewire_operator import OperatorProcess, OperatorSettings
 
 log = logging.getLogger("hivewire.operator")
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 def operator(
@@ -62,6 +66,22 @@ def operator(
         asyncio.run(_run(process, settings, health))
 
 
+def bootstrap(*, namespaces: str, login: str, own_namespace: str) -> None:
+    """Make the keys of a NATS that belongs to Hivewire alone, where there are none yet, and say what was made.
+
+    Raises:
+        UsageError: a name is none.
+        CommandError: the extra is not installed, there is no Kubernetes or it refuses, or there are keys that are not
+            from here.
+    """
+    check_installed()
+    allowed = [each.strip() for each in namespaces.split(",")]
+    for name in (own_namespace, login, *(each for each in allowed if each != "*")):
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"{name!r} is not a name in Kubernetes: small letters, digits and hyphens, at most 63")
+    asyncio.run(_bootstrap(",".join(allowed), login, own_namespace))
+
+
 def check_installed() -> None:
     """See to it that what it takes is there.
 
@@ -81,3 +101,15 @@ async def _run(process: OperatorProcess, settings: OperatorSettings, health: Hea
             await first_of(process.run(), health.beat_on(), signalled.wait())
         except OperatorEndedError as error:
             raise CommandError(str(error)) from error
+
+
+async def _bootstrap(namespaces: str, login: str, own_namespace: str) -> None:
+    from hivewire_operator.bootstrap import BootstrapError, bootstrap
+    from hivewire_operator.cluster import ApiError, ApiUnavailableError, Cluster
+
+    try:
+        async with await Cluster.connect() as cluster:
+            done = await bootstrap(cluster, namespace=own_namespace, login=login, allowed=namespaces, now=time.time())
+    except (ApiError, ApiUnavailableError, BootstrapError) as error:
+        raise CommandError(str(error)) from None
+    print(f"keys: {'made' if done.keys else 'kept'}; server configuration: {'made' if done.files else 'kept'}")
