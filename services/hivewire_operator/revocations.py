@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-import nats
 import nats.errors
 from nats.aio.client import Client, RawCredentials
 
@@ -82,17 +81,22 @@ def _has(known: Mapping[str, int], users: Mapping[str, int]) -> bool:
 
 @asynccontextmanager
 async def _system_client(url: str, keys: RevocationKeys) -> AsyncIterator[Client]:
-    client = await nats.connect(
-        url.split(","),
-        user_credentials=RawCredentials(keys.system),
-        name="hivewire operator",
-        allow_reconnect=False,
-        connect_timeout=_CONNECT_S,
-        error_cb=_ignore,
-    )
+    client = Client()
     try:
+        await client.connect(
+            url.split(","),
+            user_credentials=RawCredentials(keys.system),
+            name="hivewire operator",
+            allow_reconnect=False,
+            # Also holds for the first connection: each server gets a second chance.
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0.2,
+            connect_timeout=_CONNECT_S,
+            error_cb=_ignore,
+        )
         yield client
     finally:
+        # A connection that was refused is open still.
         await client.close()
 
 
