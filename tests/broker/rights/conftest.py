@@ -28,6 +28,7 @@ from hivewire.provisioning import (
 )
 from hivewire.relay import RelayRuntime
 from hivewire_operator.credentials import KeyPair, Login, account_jwt, new_key_pair, new_login, operator_jwt
+from hivewire_operator.login_sources import Minting
 
 SHARDED = TypeShape(kind="sharded", shards=16)
 STATELESS = TypeShape(kind="stateless", shards=1)
@@ -52,6 +53,10 @@ class OperatorMode:
     @property
     def url(self) -> str:
         return self.server.url
+
+    def minting(self, *, life_s: int) -> Minting:
+        """Return what the operator makes logins from."""
+        return Minting(name="test", account=self._account.public, signer=self._signing, life_s=life_s)
 
     def login(self, permissions: Permissions = ALL, *, lives_s: float = 3600) -> Login:
         """Make a user of the account, by its signing key."""

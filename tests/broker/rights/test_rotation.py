@@ -10,7 +10,8 @@ from broker.rights.conftest import SHARDED, Components, OperatorMode
 from broker.scripted import agent_at, serve, until
 from hivewire import AgentId, TopicId
 from hivewire.nats.broker import Broker
-from hivewire.provisioning import Subjects, worker_permissions
+from hivewire.provisioning import Subjects, Upkeep, worker_permissions
+from hivewire_operator.own_logins import OwnLogins
 
 LIFE_S = 4.0
 KEYS = 8
@@ -88,3 +89,20 @@ async def test_a_user_that_is_revoked_is_cut_and_let_in_no_more(
         # A new user of the same deployment is let in.
         replace(tmp_path / "shop.creds", operator_mode.login(rights["shop"]).file)
         await until(brokers["shop"].connected.is_set)
+
+
+async def test_what_the_operator_keeps_goes_on_while_its_own_login_is_renewed(
+    operator_mode: OperatorMode, subjects: Subjects, tmp_path: Path
+) -> None:
+    source = operator_mode.minting(life_s=2)
+    logins = OwnLogins(tmp_path)
+    path, due = logins.ensure(subjects.namespace, source, now=time.time())
+    async with Upkeep(operator_mode.url, namespace=subjects.namespace, credentials=str(path)) as upkeep:
+        for number in range(3):
+            assert due is not None
+            await asyncio.sleep(due - time.time())
+            _, due = logins.ensure(subjects.namespace, source, now=time.time())
+            await upkeep.register_type(f"t{number}", SHARDED)
+            await upkeep.ensure()
+        assert upkeep.failure is None
+        assert upkeep._broker.reconnects == 0
