@@ -38,8 +38,8 @@ class DepartedLogins:
         if self.expiring:
             last = datetime.fromtimestamp(max(each.expires_at for each in self.expiring), UTC)
             told.append(
-                f"{len(self.expiring)} logins of what was deleted can't be revoked, as their login has no operator-"
-                f"signing-key and system.creds: the last one expires at {last:%Y-%m-%dT%H:%M:%SZ}."
+                f"Logins of what was deleted that can't be revoked, as there are no keys for it: {len(self.expiring)}."
+                f" The last one expires at {last:%Y-%m-%dT%H:%M:%SZ}."
             )
         return " ".join(told)
 

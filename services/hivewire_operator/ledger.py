@@ -107,6 +107,13 @@ class Ledger:
         entry = self.entries[uid]
         return self._with(replace(entry, issued=(*entry.issued, issued)))
 
+    def without_issued(self, uid: str, user: str) -> Ledger:
+        """Return it without a login that certainly nobody got."""
+        entry = self.entries.get(uid)
+        if entry is None:
+            return self
+        return self._with(replace(entry, issued=tuple(each for each in entry.issued if each.user != user)))
+
     def without_expired(self, *, now: float) -> Ledger:
         """Return it without logins that have expired. Those of whom the account knows as revoked stay."""
         entries = {

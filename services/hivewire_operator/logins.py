@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from hivewire.provisioning import Permissions
-from hivewire_operator.cluster import Cluster, Object
+from hivewire_operator.cluster import ApiError, Cluster, Object
 from hivewire_operator.credentials import Login, new_login
 from hivewire_operator.ledger import Entry, Issued, Ledger
 from hivewire_operator.ledgers import Ledgers
@@ -123,7 +123,13 @@ async def ensure_login(
             account=source.account,
         )
         await _record(ledgers, owner, source, login)
-    await cluster.apply("Secret", _manifest(owner, login))
+    try:
+        await cluster.apply("Secret", _manifest(owner, login))
+    except ApiError:
+        # Else the ledger would grow with each attempt.
+        if isinstance(decision, Needed):
+            await ledgers.change(owner.namespace, lambda before: before.without_issued(owner.entry.uid, login.user))
+        raise
     return due_at(login, source)
 
 

@@ -25,7 +25,7 @@ from hivewire_operator.login_sources import RevocationKeys
 __all__ = ["RevocationError", "revoke"]
 
 TIMEOUT_S: Final = 15.0
-_CONNECT_S: Final = 5.0
+_CONNECT_S: Final = 5
 _REQUEST_S: Final = 5.0
 _ATTEMPTS: Final = 3
 _UPDATE: Final = "$SYS.REQ.CLAIMS.UPDATE"
@@ -90,7 +90,7 @@ async def _system_client(url: str, keys: RevocationKeys) -> AsyncIterator[Client
             allow_reconnect=False,
             # Also holds for the first connection: each server gets a second chance.
             max_reconnect_attempts=1,
-            reconnect_time_wait=0.2,
+            reconnect_time_wait=1,
             connect_timeout=_CONNECT_S,
             error_cb=_ignore,
         )

@@ -34,6 +34,12 @@ def test_what_was_made_for_an_object_stays_when_the_object_changes() -> None:
     assert ledger.users_of("2") == frozenset()
 
 
+def test_a_login_that_nobody_got_is_taken_back() -> None:
+    ledger = with_logins("1", issued("U1"), issued("U2")).without_issued("1", "U1")
+    assert ledger.users_of("1") == {"U2"}
+    assert ledger.without_issued("unknown", "U2") == ledger
+
+
 def test_what_is_gone_is_told_and_what_is_there_is_not() -> None:
     ledger = EMPTY.with_object(entry("1")).with_object(entry("2"))
     assert [each.uid for each in ledger.departed({"2", "3"})] == ["1"]
