@@ -25,6 +25,7 @@ from hivewire_operator.login_sources import (
     OPERATOR_SIGNING_KEY,
     SIGNING_KEY,
     SYSTEM_CREDENTIALS,
+    SYSTEM_URL,
     Minting,
     Refused,
     RevocationKeys,
@@ -56,13 +57,14 @@ class Done:
     files: bool
 
 
-async def bootstrap(cluster: Cluster, *, namespace: str, login: str, allowed: str, now: float) -> Done:
+async def bootstrap(cluster: Cluster, *, namespace: str, login: str, allowed: str, url: str, now: float) -> Done:
     """Make what is missing of the two Secrets. May be repeated.
 
     Args:
         namespace: Where the operator runs.
         login: The name of the login.
         allowed: The namespaces that may use it, separated by commas; ``*``: all.
+        url: Where the servers will be.
 
     Raises:
         BootstrapError: there is such a login, and it is not one from here.
@@ -75,7 +77,9 @@ async def bootstrap(cluster: Cluster, *, namespace: str, login: str, allowed: st
         account = None if files is None else _account_of(files)
         data = _encoded(new_keys(account=account, now=now, entropy=lambda: secrets.token_bytes(32)))
     else:
-        data = found.get("data") or {}
+        data = dict(found.get("data") or {})
+    if OPERATOR_SIGNING_KEY in data:
+        data.update(_encoded({SYSTEM_URL: url}))
     keys = _secret(namespace, login_secret(login), data, annotations)
     wanted = server_files(login_source(keys, name=login, namespace=None), login=login)
     await cluster.apply("Secret", keys)

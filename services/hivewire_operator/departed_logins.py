@@ -61,7 +61,7 @@ async def revoke_departed(
     expiring: list[Issued] = []
     failed: list[str] = []
     forgotten: set[str] = set()
-    for (url, login), issued in _by_login(ledger.departed(existing)).items():
+    for login, issued in _by_login(ledger.departed(existing)).items():
         secret = await cluster.get("Secret", own_namespace, login_secret(login))
         source = login_source(secret, name=login, namespace=None)
         if not isinstance(source, Minting) or source.revoking is None:
@@ -72,7 +72,7 @@ async def revoke_departed(
         users = {each.user: each.expires_at for each in mine}
         forget = ledger.forgettable(source.account, now=now) if users else []
         try:
-            await revoke(url, source.revoking, source.account, users=users, forget=forget, now=now)
+            await revoke(source.revoking, source.account, users=users, forget=forget, now=now)
         except RevocationError as error:
             failed.append(f"{error}.")
             continue
@@ -83,12 +83,12 @@ async def revoke_departed(
     return DepartedLogins(revoked=tuple(revoked), expiring=tuple(expiring), failed=tuple(failed))
 
 
-def _by_login(departed: Iterable[Entry]) -> dict[tuple[str, str], list[Issued]]:
-    """Return what was issued, by the address of NATS and the name of the login."""
-    found: dict[tuple[str, str], list[Issued]] = {}
+def _by_login(departed: Iterable[Entry]) -> dict[str, list[Issued]]:
+    """Return what was issued, by the name of what it was made from."""
+    found: dict[str, list[Issued]] = {}
     for entry in departed:
         for each in entry.issued:
-            found.setdefault((entry.url, each.login), []).append(each)
+            found.setdefault(each.login, []).append(each)
     return found
 
 

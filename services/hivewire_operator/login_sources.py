@@ -24,6 +24,7 @@ ACCOUNT: Final = "account"
 SIGNING_KEY: Final = "signing-key"
 OPERATOR_SIGNING_KEY: Final = "operator-signing-key"
 SYSTEM_CREDENTIALS: Final = "system.creds"
+SYSTEM_URL: Final = "url"
 SHARED_CREDENTIALS: Final = "nats.creds"
 
 _SHORTEST_S: Final = 2
@@ -34,11 +35,16 @@ _LONGEST_S: Final = 366 * 24 * 3600
 class RevocationKeys:
     """What it takes to tell NATS that a user is let in no more.
 
+    The addresses are not those of an AgentSystem: whoever is there could log in to the system account with what it is
+    sent.
+
     Attributes:
+        url: Addresses of servers, separated by commas.
         operator: The key of the NATS operator, or one of its signing keys.
         system: Credentials file of a user of the system account.
     """
 
+    url: str
     operator: KeyPair
     system: str = field(repr=False)
 
@@ -140,14 +146,16 @@ def _read(name: str, data: Mapping[str, str], life: str) -> Minting | Shared:
 
 
 def _revocation_keys(data: Mapping[str, str]) -> RevocationKeys | None:
-    pair = (OPERATOR_SIGNING_KEY, SYSTEM_CREDENTIALS)
-    missing = [key for key in pair if key not in data]
-    if len(missing) == 1:
-        raise ValueError(f"to revoke logins takes {' and '.join(pair)}, and it lacks {missing[0]}")
-    if missing:
+    needed = (OPERATOR_SIGNING_KEY, SYSTEM_CREDENTIALS, SYSTEM_URL)
+    missing = [key for key in needed if key not in data]
+    if len(missing) == len(needed):
         return None
+    if missing:
+        raise ValueError(f"to revoke logins takes {', '.join(needed)}, and it lacks {' and '.join(missing)}")
+    if not all(each.startswith(("nats://", "tls://")) for each in data[SYSTEM_URL].split(",")):
+        raise ValueError(f"{SYSTEM_URL} is not a list of addresses such as nats://host:4222, separated by commas")
     operator = _key(data, OPERATOR_SIGNING_KEY, "O")
-    return RevocationKeys(operator=operator, system=_login(data, SYSTEM_CREDENTIALS).file)
+    return RevocationKeys(url=data[SYSTEM_URL], operator=operator, system=_login(data, SYSTEM_CREDENTIALS).file)
 
 
 def _key(data: Mapping[str, str], name: str, prefix: str) -> KeyPair:

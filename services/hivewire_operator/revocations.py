@@ -37,7 +37,6 @@ class RevocationError(Exception):
 
 
 async def revoke(
-    url: str,
     keys: RevocationKeys,
     account: str,
     *,
@@ -48,7 +47,6 @@ async def revoke(
     """Let users of an account in no more. It takes less than 15 seconds.
 
     Args:
-        url: Addresses of servers, separated by commas.
         users: By their public keys: what was issued for them until that time (in seconds since 1970) is void. A time
             to come, such as that at which the login expires, leaves nothing to clocks that differ.
         forget: Users that need not be remembered as revoked any longer.
@@ -59,7 +57,7 @@ async def revoke(
     if not users and not forget:
         return
     try:
-        async with asyncio.timeout(TIMEOUT_S), _system_client(url, keys) as client:
+        async with asyncio.timeout(TIMEOUT_S), _system_client(keys) as client:
             if keys.operator.public not in await _trusted(client):
                 raise ValueError("it does not trust the operator-signing-key, which is of another operator")
             for _ in range(_ATTEMPTS):
@@ -70,9 +68,9 @@ async def revoke(
                 await _update(client, with_revocations(jwt, keys.operator, add=users, drop=forget, now=now))
             raise RevocationError("Somebody else changes the account at the same time, again and again")
     except TimeoutError:
-        raise RevocationError(f"NATS at {url} gave no answer") from None
+        raise RevocationError(f"NATS at {keys.url} gave no answer") from None
     except (OSError, nats.errors.Error, ValueError) as error:
-        raise RevocationError(f"NATS at {url} could not be told whom to let in no more: {error}") from error
+        raise RevocationError(f"NATS at {keys.url} could not be told whom to let in no more: {error}") from error
 
 
 def _has(known: Mapping[str, int], users: Mapping[str, int]) -> bool:
@@ -80,11 +78,11 @@ def _has(known: Mapping[str, int], users: Mapping[str, int]) -> bool:
 
 
 @asynccontextmanager
-async def _system_client(url: str, keys: RevocationKeys) -> AsyncIterator[Client]:
+async def _system_client(keys: RevocationKeys) -> AsyncIterator[Client]:
     client = Client()
     try:
         await client.connect(
-            url.split(","),
+            keys.url.split(","),
             user_credentials=RawCredentials(keys.system),
             name="hivewire operator",
             allow_reconnect=False,

@@ -335,6 +335,9 @@ def operator_bootstrap(
             envvar="HIVEWIRE_WATCH_NAMESPACES", metavar="NAMES", help="Who may log in, separated by commas. '*': all."
         ),
     ],
+    broker: Annotated[
+        str, typer.Option("--broker", "-b", envvar="BROKER_URL", metavar="URL", help="Where its servers will be.")
+    ] = "",
     login: Annotated[str, typer.Option(metavar="NAME", help="What the login is called.")] = "default",
     own_namespace: Annotated[
         str, typer.Option(envvar="POD_NAMESPACE", help="The Kubernetes namespace that the operator runs in.")
@@ -343,7 +346,7 @@ def operator_bootstrap(
     """Make the keys of a NATS that belongs to Hivewire alone, where there are none yet."""
     from hivewire.cli.operator import bootstrap
 
-    bootstrap(namespaces=namespaces, login=login, own_namespace=own_namespace)
+    bootstrap(namespaces=namespaces, login=login, own_namespace=own_namespace, broker=broker)
 
 
 @app.command()

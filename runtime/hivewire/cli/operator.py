@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hivewire.cli.connection import checked_broker
 from hivewire.cli.errors import CommandError, UsageError
 from hivewire.cli.health_port import health_server
 from hivewire.cli.log_setup import LogSetup
@@ -66,11 +67,11 @@ def operator(
         asyncio.run(_run(process, settings, health))
 
 
-def bootstrap(*, namespaces: str, login: str, own_namespace: str) -> None:
+def bootstrap(*, namespaces: str, login: str, own_namespace: str, broker: str) -> None:
     """Make the keys of a NATS that belongs to Hivewire alone, where there are none yet, and say what was made.
 
     Raises:
-        UsageError: a name is none.
+        UsageError: a name or the address is none.
         CommandError: the extra is not installed, there is no Kubernetes or it refuses, or there are keys that are not
             from here.
     """
@@ -79,7 +80,8 @@ def bootstrap(*, namespaces: str, login: str, own_namespace: str) -> None:
     for name in (own_namespace, login, *(each for each in allowed if each != "*")):
         if not _NAME.fullmatch(name):
             raise UsageError(f"{name!r} is not a name in Kubernetes: small letters, digits and hyphens, at most 63")
-    asyncio.run(_bootstrap(",".join(allowed), login, own_namespace))
+    url = checked_broker(broker)
+    asyncio.run(_bootstrap(",".join(allowed), login, own_namespace, url))
 
 
 def check_installed() -> None:
@@ -103,13 +105,15 @@ async def _run(process: OperatorProcess, settings: OperatorSettings, health: Hea
             raise CommandError(str(error)) from error
 
 
-async def _bootstrap(namespaces: str, login: str, own_namespace: str) -> None:
+async def _bootstrap(namespaces: str, login: str, own_namespace: str, url: str) -> None:
     from hivewire_operator.bootstrap import BootstrapError, bootstrap
     from hivewire_operator.cluster import ApiError, ApiUnavailableError, Cluster
 
     try:
         async with await Cluster.connect() as cluster:
-            done = await bootstrap(cluster, namespace=own_namespace, login=login, allowed=namespaces, now=time.time())
+            done = await bootstrap(
+                cluster, namespace=own_namespace, login=login, allowed=namespaces, url=url, now=time.time()
+            )
     except (ApiError, ApiUnavailableError, BootstrapError) as error:
         raise CommandError(str(error)) from None
     print(f"keys: {'made' if done.keys else 'kept'}; server configuration: {'made' if done.files else 'kept'}")

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ ALL = SYSTEM_PERMISSIONS
 def made(*, account: str | None = None, age_s: float = 60) -> Minting:
     """Return keys that were made some time ago, as it takes a while until somebody revokes or loses them."""
     data = new_keys(account=account, now=time.time() - age_s, entropy=lambda: secrets.token_bytes(32))
+    data["url"] = "nats://127.0.0.1:1"
     encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
     source = login_source({"metadata": {}, "data": encoded}, name="main", namespace=None)
     assert isinstance(source, Minting), source
@@ -120,7 +122,7 @@ async def revoke_at(url: str, source: Minting, *logins: Login, keys: RevocationK
     keys = keys or source.revoking
     assert keys is not None
     users = {each.user: each.expires_at or 0 for each in logins}
-    await revoke(url, keys, source.account, users=users, now=time.time(), **more)
+    await revoke(replace(keys, url=url), source.account, users=users, now=time.time(), **more)
 
 
 async def test_who_is_revoked_is_cut_and_let_in_no_more_and_others_stay(
@@ -152,7 +154,7 @@ async def test_who_need_not_be_remembered_is_forgotten(bootstrapped: Bootstrappe
 async def test_a_key_of_another_operator_changes_nothing(bootstrapped: Bootstrapped, source: Minting) -> None:
     assert source.revoking is not None
     stranger = new_key_pair("operator", secrets.token_bytes(32))
-    keys = RevocationKeys(operator=stranger, system=source.revoking.system)
+    keys = replace(source.revoking, operator=stranger)
     before = await look_up(bootstrapped.url, source)
     with pytest.raises(RevocationError, match="does not trust the operator-signing-key"):
         await revoke_at(bootstrapped.url, source, login(source), keys=keys)
@@ -164,7 +166,7 @@ async def test_what_can_not_be_told_is_an_error_within_the_deadline(
     bootstrapped: Bootstrapped, source: Minting
 ) -> None:
     assert source.revoking is not None
-    nobody = RevocationKeys(operator=source.revoking.operator, system=login(source, ALL).file)
+    nobody = replace(source.revoking, system=login(source, ALL).file)
     with pytest.raises(RevocationError, match="could not be told"):
         await revoke_at(bootstrapped.url, source, login(source), keys=nobody)
     with pytest.raises(RevocationError, match="does not know the account"):

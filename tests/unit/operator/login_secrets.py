@@ -33,7 +33,12 @@ def creds(**changes: Any) -> str:
 
 
 MINTING = {"account": ACCOUNT.public, "signing-key": SIGNING.seed}
-REVOKING = {**MINTING, "operator-signing-key": OPERATOR.seed, "system.creds": creds()}
+REVOKING = {
+    **MINTING,
+    "operator-signing-key": OPERATOR.seed,
+    "system.creds": creds(),
+    "url": "nats://a:4222,tls://b:4222",
+}
 
 
 def minting(data: Mapping[str, str] = MINTING, **annotations: str) -> Minting:

@@ -11,7 +11,8 @@ from unit.operator.login_secrets import MINTING, REVOKING, creds, minting, secre
 
 
 def keys(*, account: str | None = None) -> dict[str, str]:
-    return new_keys(account=account, now=1_000, entropy=lambda: secrets.token_bytes(32))
+    made = new_keys(account=account, now=1_000, entropy=lambda: secrets.token_bytes(32))
+    return {**made, "url": "nats://n:4222"}
 
 
 def test_new_keys_make_logins_that_can_be_revoked() -> None:

@@ -24,6 +24,7 @@ def test_with_an_operators_key_logins_can_be_revoked() -> None:
     revoking = minting(REVOKING).revoking
     assert revoking is not None
     assert (revoking.operator, revoking.system) == (OPERATOR, REVOKING["system.creds"])
+    assert revoking.url == "nats://a:4222,tls://b:4222"
     assert OPERATOR.seed not in repr(minting(REVOKING))
     assert "SEED" not in repr(minting(REVOKING))
 
@@ -80,9 +81,11 @@ def test_a_login_that_is_not_there_is_named() -> None:
         ({**MINTING, "signing-key": SIGNING.public}, "signing-key is not a seed that begins with SA"),
         ({**MINTING, "signing-key": OPERATOR.seed}, "signing-key is not a seed that begins with SA"),
         ({**MINTING, "signing-key": SIGNING.seed.replace("O", "Q", 1)}, "signing-key is not a seed"),
-        ({**MINTING, "operator-signing-key": OPERATOR.seed}, "lacks system.creds"),
-        ({**MINTING, "system.creds": creds()}, "lacks operator-signing-key"),
+        ({**MINTING, "operator-signing-key": OPERATOR.seed}, "lacks system.creds and url"),
+        ({**MINTING, "system.creds": creds()}, "lacks operator-signing-key and url"),
         ({**REVOKING, "operator-signing-key": SIGNING.seed}, "operator-signing-key is not a seed that begins with SO"),
+        ({**REVOKING, "url": "nats://a,http://b"}, "url is not a list of addresses"),
+        ({**REVOKING, "url": ""}, "url is not a list of addresses"),
         ({**REVOKING, "system.creds": "x"}, "system.creds is not a NATS credentials file"),
         ({"nats.creds": "x"}, "nats.creds is not a NATS credentials file"),
         ({**MINTING, "nats.creds": creds()}, "has both nats.creds and signing-key"),
