@@ -14,11 +14,16 @@ def write_configuration(layout: Layout, *, api_port: int) -> None:
     layout.configuration.mkdir(parents=True)
     for identity in IDENTITIES:
         _write_json(layout.kubeconfig_of(identity.name), _kubeconfig(layout, identity.name, API_URL))
-    _write_json(layout.kubeconfig, _kubeconfig(layout, "admin", f"https://127.0.0.1:{api_port}"))
+    write_kubeconfig(layout, api_port=api_port)
     _write_json(layout.configuration / "kubelet.json", _kubelet(layout))
     _write_json(layout.configuration / "cni/10-hivewire.conflist", _pod_network(layout))
     (layout.configuration / "containerd.toml").write_text(_containerd(layout))
     (layout.configuration / "Corefile").write_text(_names(layout))
+
+
+def write_kubeconfig(layout: Layout, *, api_port: int) -> None:
+    """Write the file with which the administrator reaches the API server from this machine."""
+    _write_json(layout.kubeconfig, _kubeconfig(layout, "admin", f"https://127.0.0.1:{api_port}"))
 
 
 def _write_json(path: Path, content: object) -> None:

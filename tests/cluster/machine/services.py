@@ -1,6 +1,7 @@
 """The programs that make up the cluster, and their command lines."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from .layout import (
     API_PORT,
@@ -11,6 +12,9 @@ from .layout import (
     Layout,
 )
 from .tools import binary
+
+ETCD_PORT = 2379
+ETCD_PEER_PORT = 2380
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +34,8 @@ class Service:
 
 def services(layout: Layout, *, api_port: int) -> list[Service]:
     return [
-        _etcd(layout),
-        _api_server(layout),
+        etcd(layout.data / "etcd"),
+        api_server(layout),
         _controllers(layout),
         _scheduler(layout),
         _containerd(layout),
@@ -46,11 +50,11 @@ def _service(name: str, *options: str) -> Service:
     return Service(name=name, command=(str(binary(name)), *options))
 
 
-def _etcd(layout: Layout) -> Service:
-    clients, peers = "http://127.0.0.1:2379", "http://127.0.0.1:2380"
+def etcd(data: Path, *, port: int = ETCD_PORT, peer_port: int = ETCD_PEER_PORT) -> Service:
+    clients, peers = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peer_port}"
     return _service(
         "etcd",
-        f"--data-dir={layout.data}/etcd",
+        f"--data-dir={data}",
         f"--listen-client-urls={clients}",
         f"--advertise-client-urls={clients}",
         f"--listen-peer-urls={peers}",
@@ -62,16 +66,18 @@ def _etcd(layout: Layout) -> Service:
     )
 
 
-def _api_server(layout: Layout) -> Service:
+def api_server(
+    layout: Layout, *, etcd_port: int = ETCD_PORT, bind_address: str = "0.0.0.0", port: int = API_PORT
+) -> Service:
     return _service(
         "kube-apiserver",
-        "--etcd-servers=http://127.0.0.1:2379",
+        f"--etcd-servers=http://127.0.0.1:{etcd_port}",
         f"--tls-cert-file={layout.certificate('api')}",
         f"--tls-private-key-file={layout.key('api')}",
         f"--cert-dir={layout.data}/kube-apiserver",
-        "--bind-address=0.0.0.0",
+        f"--bind-address={bind_address}",
         f"--advertise-address={NODE_ADDRESS}",
-        f"--secure-port={API_PORT}",
+        f"--secure-port={port}",
         f"--service-cluster-ip-range={SERVICE_NETWORK}",
         "--allow-privileged=true",
         "--authorization-mode=Node,RBAC",
