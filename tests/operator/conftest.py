@@ -1,13 +1,14 @@
 """A real API server for tests of the operator, shared by all processes of a test run."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from api_server import ApiServer
 from cluster.machine.api_only import missing_programs, use
+from hivewire_operator.cluster import Cluster
 
 DEFINITIONS = Path(__file__).parents[2] / "k8s" / "crds"
 
@@ -29,3 +30,10 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 def namespace(api_server: ApiServer) -> str:
     """A Kubernetes namespace that no other test uses."""
     return api_server.new_namespace()
+
+
+@pytest.fixture
+async def cluster(api_server: ApiServer) -> AsyncIterator[Cluster]:
+    """The API as the operator sees it, with all rights."""
+    async with Cluster(await api_server.client()) as cluster:
+        yield cluster
