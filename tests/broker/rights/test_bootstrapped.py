@@ -190,6 +190,7 @@ async def test_keys_that_were_lost_and_made_anew_leave_the_streams_to_their_acco
         assert (await api(client, "STREAM.INFO.KEPT"))["config"]["name"] == "KEPT"
 
 
+@pytest.mark.slow
 async def test_three_servers_take_the_same_logins_and_hear_of_whom_is_revoked(tmp_path: Path, source: Minting) -> None:
     ports = [free_port() for _ in range(3)]
     routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
