@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -45,12 +45,19 @@ class DepartedLogins:
 
 
 async def revoke_departed(
-    cluster: Cluster, ledgers: Ledgers, namespace: str, existing: Collection[str], *, own_namespace: str, now: float
+    cluster: Cluster,
+    ledgers: Ledgers,
+    namespace: str,
+    existing: Callable[[], Awaitable[Collection[str]]],
+    *,
+    own_namespace: str,
+    now: float,
 ) -> DepartedLogins:
     """Revoke the logins of objects that are gone, and forget those for which nothing is left to do. May be repeated.
 
     Args:
-        existing: The uids of what there is, as `Ledger.departed` wants them.
+        existing: Asks for the uids of what there is, as `Ledger.departed` wants them. It is called after the ledger was
+            read: what is made meanwhile would seem to be gone otherwise.
 
     Raises:
         MalformedLedgerError: the ledger can't be read.
@@ -61,7 +68,8 @@ async def revoke_departed(
     expiring: list[Issued] = []
     failed: list[str] = []
     forgotten: set[str] = set()
-    for login, issued in _by_login(ledger.departed(existing)).items():
+    departed = ledger.departed(await existing())
+    for login, issued in _by_login(departed).items():
         secret = await cluster.get("Secret", own_namespace, login_secret(login))
         source = login_source(secret, name=login, namespace=None)
         if not isinstance(source, Minting) or source.revoking is None:
@@ -79,7 +87,7 @@ async def revoke_departed(
         revoked += mine
         forgotten |= set(forget)
         log.info("revoked %d logins of what was deleted in %s", len(mine), namespace)
-    await ledgers.change(namespace, lambda before: _settled(before, existing, revoked, forgotten, now=now))
+    await ledgers.change(namespace, lambda before: _settled(before, departed, revoked, forgotten, now=now))
     return DepartedLogins(revoked=tuple(revoked), expiring=tuple(expiring), failed=tuple(failed))
 
 
@@ -93,11 +101,11 @@ def _by_login(departed: Iterable[Entry]) -> dict[str, list[Issued]]:
 
 
 def _settled(
-    ledger: Ledger, existing: Collection[str], revoked: Iterable[Issued], forgotten: Collection[str], *, now: float
+    ledger: Ledger, departed: Iterable[Entry], revoked: Iterable[Issued], forgotten: Collection[str], *, now: float
 ) -> Ledger:
     ledger = ledger.without_expired(now=now).with_forgotten(forgotten)
     users = {each.user for each in revoked}
-    for entry in ledger.departed(existing):
+    for entry in departed:
         ledger = ledger.with_revoked(entry.uid, users)
         if not ledger.users_of(entry.uid) and not entry.deletes:
             ledger = ledger.without(entry.uid)

@@ -126,8 +126,8 @@ class Ledger:
         """Return the entries of objects that are gone.
 
         Args:
-            existing: The uids of what there is, as the API server says now: from a watch that has not begun, everything
-                would seem to be gone.
+            existing: The uids of what there is, as the API server says after the ledger was read. What is newer than
+                that, or not yet in a cache, would seem to be gone.
         """
         return [entry for uid, entry in sorted(self.entries.items()) if uid not in existing]
 

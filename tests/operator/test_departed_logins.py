@@ -1,11 +1,12 @@
 """From keys that are made to logins that are revoked, on a real API server and a real NATS."""
 
+import asyncio
 import base64
 import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -61,12 +62,21 @@ class Installation:
         await ensure_login(self.cluster, self.ledgers, owner, source, permissions, now=time.time())
         return Login.read(texts_of(await self.secret(owner.secret))["nats.creds"])
 
-    async def settle(self, *existing: str, now: float | None = None) -> DepartedLogins:
+    async def settle(
+        self,
+        *existing: str,
+        now: float | None = None,
+        meanwhile: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0),
+    ) -> DepartedLogins:
+        async def list_existing() -> set[str]:
+            await meanwhile()
+            return {f"uid-{name}" for name in existing}
+
         return await revoke_departed(
             self.cluster,
             self.ledgers,
             self.namespace,
-            {f"uid-{name}" for name in existing},
+            list_existing,
             own_namespace=self.namespace,
             now=time.time() if now is None else now,
         )
@@ -131,6 +141,13 @@ async def test_logins_of_what_was_deleted_are_revoked_and_forgotten(installation
         assert gone.expires_at is not None
         await installation.settle(now=gone.expires_at - 10)
         assert len((await installation.ledgers.load(space)).revoked) == 2
+
+
+async def test_what_is_made_while_it_is_looked_at_is_not_taken_for_gone(installation: Installation) -> None:
+    await installation.bootstrap()
+    assert await installation.settle(meanwhile=lambda: installation.deploy("new")) == DepartedLogins()
+    ledger = await installation.ledgers.load(installation.namespace)
+    assert len(ledger.users_of("uid-new")) == 1
 
 
 async def test_what_nats_could_not_be_told_is_tried_again(installation: Installation, tmp_path: Path) -> None:
