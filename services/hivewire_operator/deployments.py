@@ -8,19 +8,20 @@ goes to the Deployment.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from hivewire.exceptions import HivewireError
-from hivewire.provisioning import TypeShape
 from hivewire_operator import metrics
+from hivewire_operator.access import Access, shapes_of
 from hivewire_operator.autoscaling import Autoscaler, Scaling
 from hivewire_operator.cluster import Cluster, Object
 from hivewire_operator.conditions import Finding
 from hivewire_operator.deployment_status import Picture, fields_of, findings_of
 from hivewire_operator.events import Recorder
+from hivewire_operator.names import credentials_secret
 from hivewire_operator.parsing import MalformedError, parsed
 from hivewire_operator.resources.agent_deployment import AgentDeploymentSpec
 from hivewire_operator.rollout import is_replacing
@@ -41,9 +42,25 @@ class _Applied:
 
 
 class Deployments:
-    """Keeps the AgentDeployments."""
+    """Keeps the AgentDeployments.
 
-    def __init__(self, cluster: Cluster, settings: OperatorSettings, systems: Systems, recorder: Recorder) -> None:
+    Args:
+        on_types: Called with the namespace when a deployment came or went, or its agent types changed, in a way that
+            the logins of others depend on.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        settings: OperatorSettings,
+        access: Access,
+        systems: Systems,
+        recorder: Recorder,
+        *,
+        on_types: Callable[[str], None],
+    ) -> None:
+        self._access = access
+        self._on_types = on_types
         self._cluster = cluster
         self._settings = settings
         self._systems = systems
@@ -78,6 +95,7 @@ class Deployments:
         found = await self._cluster.get(_KIND, namespace, name)
         if found is None or found["metadata"].get("deletionTimestamp"):
             self._forget(namespace, name)
+            self._on_types(namespace)
             return None
         try:
             spec = parsed(AgentDeploymentSpec, found)
@@ -89,6 +107,11 @@ class Deployments:
             await self._refuse(found, "Ready", "NoAgentSystem", f"There is no AgentSystem in {namespace}: create one.")
             return None
         self._specs[namespace, name] = spec
+        if not {each.name for each in spec.agent_types if each.stateless} <= system.stateless:
+            self._on_types(namespace)
+        login_due = await self._access.of_deployment(
+            found, spec, system.spec, system.source, stateless=system.stateless
+        )
         refused = await self._provisioned(system, spec)
         workload = self._workload(found, spec, system)
         await self._apply_parts(workload, system)
@@ -109,7 +132,9 @@ class Deployments:
         self._measure(namespace, name, found, spec, fields)
         await write_status(self._cluster, _KIND, found, findings_of(picture), fields, now=now)
         again_s = float(spec.scaling.poll_seconds)
-        return min(again_s, _ROLLOUT_POLL_S) if rollout.progress == "running" else again_s
+        if rollout.progress == "running":
+            again_s = min(again_s, _ROLLOUT_POLL_S)
+        return again_s if login_due is None else max(min(again_s, login_due - time.time()), 0.2)
 
     def _workload(self, found: Object, spec: AgentDeploymentSpec, system: System) -> Workload:
         metadata = found["metadata"]
@@ -120,6 +145,7 @@ class Deployments:
             spec=spec,
             system=system.spec,
             image=self._settings.image,
+            login=None if system.source is None else credentials_secret(metadata["name"]),
         )
 
     async def _provisioned(self, system: System, spec: AgentDeploymentSpec) -> Finding | None:
@@ -127,9 +153,8 @@ class Deployments:
         if system.upkeep is None:
             return Finding(type="Provisioned", status="Unknown", reason="NatsUnavailable", message=system.problem)
         try:
-            for each in spec.agent_types:
-                shape = TypeShape(kind="stateless") if each.stateless else TypeShape(shards=each.shards)
-                await system.upkeep.register_type(each.name, shape)
+            for name, shape in shapes_of(spec).items():
+                await system.upkeep.register_type(name, shape)
         except ValueError as error:
             return Finding(type="Provisioned", status="False", reason="OtherShape", message=str(error))
         except HivewireError as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
+from pathlib import Path
 
 from hivewire.health import Readiness
 from hivewire_operator import metrics
@@ -58,7 +60,8 @@ class OperatorProcess:
 
     async def _lead(self, cluster: Cluster) -> None:
         metrics.LEADER.set(1)
-        await Operator(cluster, self._settings).run()
+        with tempfile.TemporaryDirectory(prefix="hivewire-") as folder:
+            await Operator(cluster, self._settings, Path(folder)).run()
 
     async def _check_definitions(self, cluster: Cluster) -> None:
         """See that the API server knows the resources: what it does not know would be watched for ever."""

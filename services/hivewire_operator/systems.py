@@ -6,16 +6,19 @@ While NATS is away nothing is torn down: what is connected reconnects by itself,
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from hivewire.exceptions import HivewireError
 from hivewire.provisioning import Upkeep
+from hivewire_operator.access import Access, Usable, finding
 from hivewire_operator.cluster import Cluster, Object
 from hivewire_operator.conditions import Finding
 from hivewire_operator.loads import Load, load_of
+from hivewire_operator.login_sources import Refused
 from hivewire_operator.parsing import MalformedError, parsed
 from hivewire_operator.resources.agent_system import AgentSystemSpec
 from hivewire_operator.settings import OperatorSettings
@@ -29,11 +32,18 @@ _AGAIN_S: Final = 5.0
 
 @dataclass(slots=True, kw_only=True)
 class System:
-    """What is known of the AgentSystem of one namespace. `upkeep` is None as long as there is no way to its NATS, and
-    `problem` tells why."""
+    """What is known of the AgentSystem of one namespace.
+
+    Attributes:
+        source: Where logins come from; None: nobody logs in.
+        stateless: The stateless agent types of all deployments, by which logins keep to their own.
+        upkeep: None as long as there is no way to its NATS; `problem` tells why.
+    """
 
     namespace: str
     spec: AgentSystemSpec
+    source: Usable | None = None
+    stateless: frozenset[str] = frozenset()
     upkeep: Upkeep | None = None
     problem: str = ""
 
@@ -51,12 +61,14 @@ class Systems:
         self,
         cluster: Cluster,
         settings: OperatorSettings,
+        access: Access,
         *,
         on_change: Callable[[str], None],
         on_wake: Callable[[str, str], bool],
     ) -> None:
         self._cluster = cluster
         self._settings = settings
+        self._access = access
         self._on_change = on_change
         self._on_wake = on_wake
         self._systems: dict[str, System] = {}
@@ -85,6 +97,7 @@ class Systems:
 
         Raises:
             ApiUnavailableError, ApiError, NotLeadingError: as `Cluster`.
+            MalformedLedgerError: somebody has written nonsense into the ledger.
         """
         found = await self._cluster.get("AgentSystem", namespace, SYSTEM_NAME)
         if found is None:
@@ -93,29 +106,50 @@ class Systems:
         try:
             spec = parsed(AgentSystemSpec, found)
         except MalformedError as error:
-            await self._report(
-                found, [Finding(type="Accepted", status="False", reason="Malformed", message=str(error))]
-            )
+            malformed = Finding(type="Accepted", status="False", reason="Malformed", message=str(error))
+            await self._report(found, [malformed, replace(malformed, type="Ready")])
             return None
+        source = await self._access.source(namespace, spec)
+        if isinstance(source, Refused):
+            refused = finding(source)
+            await self._report(found, [refused, replace(refused, type="Ready")])
+            return _AGAIN_S
+        stateless = await self._stateless_types(namespace)
         before = self._systems.get(namespace)
-        was = None if before is None else (before.spec, before.upkeep is None)
-        system = self._systems[namespace] = await self._connected(namespace, spec, before)
+        was = None if before is None else (before.spec, before.source, before.stateless, before.upkeep is None)
+        system, own_due = await self._connected(namespace, spec, source, before)
+        system.stateless = stateless
+        self._systems[namespace] = system
         problem = await self._kept(system)
-        if was != (spec, system.upkeep is None):
+        if was != (spec, source, stateless, system.upkeep is None):
             self._on_change(namespace)
-        await self._report(found, _findings(problem))
-        return _AGAIN_S if problem else spec.resync_seconds
+        gateway_due = await self._access.of_gateway(found, spec, source, stateless=stateless)
+        departed = await self._access.settle(namespace)
+        left = Finding(type="LoginsRevoked", status="True", reason="Settled", message="Nobody has a login who is gone.")
+        if departed.message():
+            left = replace(left, status="False", reason="Expiring", message=departed.message())
+        await self._report(found, [*_findings(problem), finding(source), left], await self._numbers(system))
+        if problem or departed.failed:
+            return _AGAIN_S
+        now = time.time()
+        due = [each - now for each in (own_due, gateway_due) if each is not None]
+        return max(min([float(spec.resync_seconds), *due]), 0.2)
 
-    async def _connected(self, namespace: str, spec: AgentSystemSpec, before: System | None) -> System:
+    async def _connected(
+        self, namespace: str, spec: AgentSystemSpec, source: Usable | None, before: System | None
+    ) -> tuple[System, float | None]:
+        """Return it with a connection, if there can be one, and when the operator's own login is due."""
+        path, due = (None, None) if source is None else self._access.own(namespace, source)
         if before is not None and before.upkeep is not None:
             is_usable = before.spec.nats == spec.nats and before.spec.streams == spec.streams
             if is_usable and before.upkeep.failure is None:
-                before.spec, before.problem = spec, ""
-                return before
+                before.spec, before.source, before.problem = spec, source, ""
+                return before, due
             await _close(before)
         upkeep = Upkeep(
             spec.nats.url,
             namespace=namespace,
+            credentials=None if path is None else str(path),
             replicas=spec.streams.replicas,
             duplicate_window_s=spec.streams.deduplication_seconds,
             events_max_bytes=spec.streams.max_bytes,
@@ -123,12 +157,20 @@ class Systems:
             instance=self._settings.identity,
             on_wake=lambda agent_type: self._on_wake(namespace, agent_type),
         )
+        system = System(namespace=namespace, spec=spec, source=source)
         try:
             await upkeep.open()
         except HivewireError as error:
-            return System(namespace=namespace, spec=spec, problem=str(error))
-        log.info("connected to the NATS of %s at %s", namespace, spec.nats.url)
-        return System(namespace=namespace, spec=spec, upkeep=upkeep)
+            system.problem = str(error)
+        else:
+            log.info("connected to the NATS of %s at %s", namespace, spec.nats.url)
+            system.upkeep = upkeep
+        return system, due
+
+    async def _stateless_types(self, namespace: str) -> frozenset[str]:
+        found = await self._cluster.find("AgentDeployment", namespace)
+        types = [each for deployment in found for each in deployment["spec"].get("agentTypes", ())]
+        return frozenset(each["name"] for each in types if each.get("stateless"))
 
     async def _kept(self, system: System) -> str:
         """Repair what drifted. Returns what is wrong; empty: nothing."""
@@ -140,21 +182,25 @@ class Systems:
             return str(error)
         return ""
 
+    async def _numbers(self, system: System) -> dict[str, Any]:
+        if system.upkeep is None:
+            return {}
+        try:
+            seen = await system.upkeep.observe()
+        except HivewireError:
+            return {}
+        return {"agentTypes": len(seen.types), "sessions": len(seen.sessions)}
+
     async def _forget(self, namespace: str) -> None:
+        await self._access.settle(namespace)
         system = self._systems.pop(namespace, None)
         if system is not None:
             await _close(system)
             self._on_change(namespace)
 
-    async def _report(self, found: Object, findings: list[Finding]) -> None:
-        await write_status(
-            self._cluster,
-            "AgentSystem",
-            found,
-            findings,
-            {"namespace": found["metadata"]["namespace"]},
-            now=datetime.now(UTC),
-        )
+    async def _report(self, found: Object, findings: list[Finding], numbers: dict[str, Any] | None = None) -> None:
+        fields = {"namespace": found["metadata"]["namespace"], **(numbers or {})}
+        await write_status(self._cluster, "AgentSystem", found, findings, fields, now=datetime.now(UTC))
 
 
 def _findings(problem: str) -> list[Finding]:

@@ -24,9 +24,9 @@ class Nats(Part):
     )
     login: Name | None = Field(
         default=None,
-        description="Name of a login that the operator holds: a Secret in its namespace, labelled"
-        " hivewire.dev/login: <name>, whose annotation hivewire.dev/namespaces lists the namespaces that may use it."
-        " It has the account signing key that credentials are minted with, or credentials for all. Left out: no login.",
+        description="Name of a login that the operator holds: the Secret hivewire-login-<name> in its namespace, whose"
+        " annotation hivewire.dev/namespaces lists the namespaces that may use it. It has the account signing key that"
+        " credentials are minted with, or credentials for all. Left out: no login.",
     )
 
 
