@@ -1,4 +1,4 @@
-"""How everybody in a namespace gets in at its NATS: logins for the pods, for the gateway, and for the operator itself."""
+"""How everybody in a namespace gets in at its NATS: logins for the pods, the gateway, and the operator itself."""
 
 from __future__ import annotations
 
@@ -175,24 +175,20 @@ def shapes_of(spec: AgentDeploymentSpec) -> Mapping[str, TypeShape]:
 
 def finding(source: LoginSource | None) -> Finding:
     """Return the condition that tells who logs in how."""
-    match source:
-        case None:
-            return Finding(
-                type="LoginReady",
-                status="True",
-                reason="NoLogin",
-                message="NATS is used without a login, by everybody.",
-            )
-        case Refused():
-            return Finding(type="LoginReady", status="False", reason=source.reason, message=source.message)
-        case Shared():
-            message = f"All use one login ({login_secret(source.name)}), so each may do what any other may."
-            return Finding(type="LoginReady", status="True", reason="Shared", message=message)
-        case Minting():
-            revoked = (
-                "and they are revoked with it"
-                if source.revoking is not None
-                else f"and they are not revoked with it, but expire within {source.life_s} s, as there are no keys for it"
-            )
-            message = f"Each deployment has logins of its own, {revoked}."
-            return Finding(type="LoginReady", status="True", reason="Minted", message=message)
+    if isinstance(source, Refused):
+        return Finding(type="LoginReady", status="False", reason=source.reason, message=source.message)
+    reason, message = _how(source)
+    return Finding(type="LoginReady", status="True", reason=reason, message=message)
+
+
+def _how(source: Usable | None) -> tuple[str, str]:
+    if source is None:
+        return "NoLogin", "NATS is used without a login, by everybody."
+    if isinstance(source, Shared):
+        return "Shared", f"All use one login ({login_secret(source.name)}), so each may do what any other may."
+    if source.revoking is not None:
+        return "Minted", "Each deployment has logins of its own, which are revoked with it."
+    return "Minted", (
+        "Each deployment has logins of its own. There are no keys to revoke them with it, so they expire within"
+        f" {source.life_s} s."
+    )
