@@ -61,7 +61,9 @@ def operator(
         image=image,
         first_system=first_system,
     )
-    LogSetup.of(level=log_level, form=log_format).begin()
+    logs = LogSetup.of(level=log_level, form=log_format)
+    logs.begin()
+    logs.show_all()
     process = OperatorProcess(settings)
     with health_server(health_host, health_port, readiness=process.readiness) as health:
         asyncio.run(_run(process, settings, health))
