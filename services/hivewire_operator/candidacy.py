@@ -33,7 +33,7 @@ class Candidacy:
         self._identity = identity
         self._times = times
         self._valid_until: float | None = None
-        self._seen: tuple[Any, ...] | None = None
+        self._seen: tuple[Any, ...] = ()
         self._seen_at = 0.0
 
     def leads(self, now: float) -> bool:
@@ -45,13 +45,19 @@ class Candidacy:
         """When it must have stopped unless it renews; None: it does not lead."""
         return self._valid_until
 
+    @property
+    def seen_holder(self) -> str:
+        """Who had the Lease when this process last had to wait for it; empty: it never had to."""
+        return self._seen[0] if self._seen else ""
+
     def decide(self, lease: Mapping[str, Any], now: float) -> Step:
         """Return what to do about a Lease as it was just read."""
         spec: Mapping[str, Any] = lease.get("spec") or {}
         holder = spec.get("holderIdentity") or ""
         if self._valid_until is not None:
             return "renew" if holder == self._identity and now < self._valid_until else "lost"
-        if not holder:
+        # Its own name is there if a write was stored that it got no answer to.
+        if holder in ("", self._identity):
             return "take"
         seen = (holder, spec.get("renewTime"), spec.get("leaseTransitions"))
         if seen != self._seen:

@@ -53,8 +53,15 @@ class Leadership:
             LeadershipLostError: it was lost; the work was cancelled, and has ended.
             otherwise what the work raises.
         """
-        await self._wait_to_lead()
-        log.info("%s leads", self._identity)
+        try:
+            await self._wait_to_lead()
+            log.info("%s leads", self._identity)
+            await self._lead(work)
+        finally:
+            # Also who only waits may have it: a write of its own may have been stored that it got no answer to.
+            await self._release()
+
+    async def _lead(self, work: Callable[[], Awaitable[None]]) -> None:
         working = asyncio.ensure_future(work())
         keeping = asyncio.ensure_future(self._keep())
         try:
@@ -63,18 +70,22 @@ class Leadership:
             for task in (working, keeping):
                 task.cancel()
             await asyncio.gather(working, keeping, return_exceptions=True)
-            await self._release()
         if keeping.done() and not keeping.cancelled() and keeping.exception() is not None:
             raise LeadershipLostError(str(keeping.exception()))
         working.result()
 
     async def _wait_to_lead(self) -> None:
+        waits_for: str | None = None
         while True:
             try:
                 if await self._attempt():
                     return
             except (ApiUnavailableError, ApiError) as error:
                 log.warning("the Lease can't be read or written: %s", error)
+            else:
+                if waits_for != self._candidacy.seen_holder:
+                    waits_for = self._candidacy.seen_holder
+                    log.info("%s waits: %s leads", self._identity, waits_for or "nobody")
             await asyncio.sleep(self._times.retry_s)
 
     async def _keep(self) -> None:

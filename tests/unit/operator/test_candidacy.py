@@ -19,6 +19,10 @@ def test_a_lease_that_nobody_holds_is_taken_at_once() -> None:
     assert Candidacy("a", TIMES).decide(lease("", duration_s=1), 0) == "take"
 
 
+def test_a_lease_that_it_holds_by_a_write_without_an_answer_is_taken_at_once() -> None:
+    assert Candidacy("a", TIMES).decide(lease("a"), 0) == "take"
+
+
 def test_a_lease_of_another_one_is_taken_once_it_has_not_changed_for_as_long_as_it_holds() -> None:
     follower = Candidacy("a", TIMES)
     assert follower.decide(lease("b"), 100) == "wait"
