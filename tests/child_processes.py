@@ -83,10 +83,15 @@ class Program:
 
     async def ended_well(self) -> None:
         """Wait until it has ended by itself, and see that nothing went wrong in it."""
+        status = await self.ended()
+        assert status == 0, f"{self._name} ended with {status}. It wrote {self._lines} and\n{self.errors}"
+
+    async def ended(self) -> int:
+        """Wait until it has ended by itself, and return its exit code."""
         async with asyncio.timeout(DEADLINE_S):
             status = await self._process.wait()
             await asyncio.gather(*self._readers)
-        assert status == 0, f"{self._name} ended with {status}. It wrote {self._lines} and\n{self.errors}"
+        return status
 
     async def send_signal(self, number: signal.Signals) -> None:
         """Send it a signal, once it has a handler for it."""

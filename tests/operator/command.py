@@ -1,0 +1,5 @@
+"""The command `hivewire`."""
+
+from hivewire.cli import main
+
+main()
