@@ -29,6 +29,7 @@ from hivewire_operator.resources.pods import PodTemplate, Variable
 Manifest = dict[str, Any]
 
 _DRAIN_MARGIN_S = 5
+_GROUP = 10001
 _TEMPORARY = "/tmp"  # an empty folder of the pod's own, as its root is read-only
 
 
@@ -130,7 +131,12 @@ def pod_template(workload: Workload) -> Manifest:
             "serviceAccountName": workload.name,
             "automountServiceAccountToken": False,
             "terminationGracePeriodSeconds": pod.termination_grace_period_seconds,
-            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            "securityContext": {
+                "runAsNonRoot": True,
+                # Whoever the image's user is, this group is one of his, and may read the login.
+                "fsGroup": _GROUP,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
             "topologySpreadConstraints": [
                 {
                     "maxSkew": 1,
