@@ -121,7 +121,7 @@ def operator_permissions(subjects: Subjects, *, deployment: str = OPERATOR) -> P
             *(subjects.bucket_subject(each, ">") for each in (subjects.registry_bucket, subjects.positions_bucket)),
             subjects.markers,
             subjects.dead_letters,
-            _REPLIES,  # to who calls for a process
+            subjects.all_replies,  # to who calls for a process
             *_forwarding(subjects),
         ],
         subscribe=[subjects.wakes],

@@ -138,6 +138,11 @@ class Subjects:
         allowed to listen to them."""
         return f"_INBOX.{self.namespace}.{token(deployment)}"
 
+    @property
+    def all_replies(self) -> str:
+        """Return the wildcard over the reply subjects of all processes."""
+        return f"_INBOX.{self.namespace}.>"
+
     def wake(self, agent_type: str) -> str:
         """Return the subject that tells that a type which nobody serves is needed."""
         return f"{self._prefix}wake.{type_token(agent_type)}"

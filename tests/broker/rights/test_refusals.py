@@ -78,7 +78,7 @@ REFUSED_PUBLISHES = {
             "probed.rpc.cart.1.193.k1",
             "probed.cancel.c1",
             "probed.pod.shop.s1",
-            "_INBOX.probed.shop.x",
+            "_INBOX.other.shop.x",
             "$KV.probed_state.cart.k",
             "$KV.probed_leases.shop.s1",
             "$JS.API.STREAM.MSG.GET.KV_probed_state",

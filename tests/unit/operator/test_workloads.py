@@ -83,7 +83,11 @@ def test_variables_of_the_user_stand_beside_those_of_the_operator_and_win_where_
 def test_pods_are_restricted_and_have_no_token() -> None:
     spec = pod_template(workload())["spec"]
     assert spec["automountServiceAccountToken"] is False
-    assert spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert spec["securityContext"] == {
+        "runAsNonRoot": True,
+        "fsGroup": 10001,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
     assert container(workload())["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
