@@ -2,22 +2,13 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
-
-import pytest
 
 from api_server import ApiServer
 from child_processes import DEADLINE_S, Program
 from hivewire_operator.cluster import Cluster
 
 COMMAND = Path(__file__).with_name("command.py")
-
-
-@pytest.fixture
-async def cluster(api_server: ApiServer) -> AsyncIterator[Cluster]:
-    async with Cluster(await api_server.client()) as cluster:
-        yield cluster
 
 
 async def holder(cluster: Cluster, namespace: str) -> str:
