@@ -16,6 +16,8 @@ from hivewire_operator.cluster import ApiError, ApiUnavailableError, Cluster, Ob
 log = logging.getLogger("hivewire.operator.election")
 
 CALL_TIMEOUT_S: Final = 2.0
+END_TIMEOUT_S: Final = 10.0
+_RELEASE_ATTEMPTS: Final = 3
 
 
 class LeadershipLostError(Exception):
@@ -40,17 +42,18 @@ class Leadership:
         self._identity = f"{identity}_{secrets.token_hex(4)}"
         self._candidacy = Candidacy(self._identity, self._times)
         self._is_lost = False
+        self._working: asyncio.Future[None] | None = None
 
     def leads(self) -> bool:
         """Tell whether this process leads at this very moment. Cheap, and from any thread."""
         return not self._is_lost and self._candidacy.leads(time.monotonic())
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Wait to lead, then work, until the work ends, this is cancelled, or the leadership is lost. What ends has
-        ended before the Lease is given up.
+        """Wait to lead, then work, until the work ends, this is cancelled, or the leadership is lost. The Lease is
+        released once the work has ended, for which it has 10 s after it was cancelled; otherwise it ends by itself.
 
         Raises:
-            LeadershipLostError: it was lost; the work was cancelled, and has ended.
+            LeadershipLostError: it was lost, and the work was cancelled.
             otherwise what the work raises.
         """
         try:
@@ -58,20 +61,26 @@ class Leadership:
             log.info("%s leads", self._identity)
             await self._lead(work)
         finally:
-            # Also who only waits may have it: a write of its own may have been stored that it got no answer to.
-            await self._release()
+            if self._working is None or self._working.done():
+                # Also who only waits may have it: a write of its own may have been stored that it got no answer to.
+                await self._release()
 
     async def _lead(self, work: Callable[[], Awaitable[None]]) -> None:
-        working = asyncio.ensure_future(work())
+        self._working = working = asyncio.ensure_future(work())
         keeping = asyncio.ensure_future(self._keep())
         try:
             await asyncio.wait({working, keeping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (working, keeping):
                 task.cancel()
-            await asyncio.gather(working, keeping, return_exceptions=True)
-        if keeping.done() and not keeping.cancelled() and keeping.exception() is not None:
-            raise LeadershipLostError(str(keeping.exception()))
+            # Without the deadline, work that does not end would keep a process that does nothing alive for ever.
+            await asyncio.wait({working, keeping}, timeout=END_TIMEOUT_S)
+            if not working.done():
+                log.error("the work does not end, so the Lease is not released, and ends by itself")
+        if not working.done():
+            raise LeadershipLostError(f"the work did not end within {END_TIMEOUT_S:.0f} s")
+        if (lost := _error_of(keeping)) is not None:
+            raise LeadershipLostError(str(lost)) from _error_of(working)
         working.result()
 
     async def _wait_to_lead(self) -> None:
@@ -115,16 +124,12 @@ class Leadership:
         match self._candidacy.decide(lease, time.monotonic()):
             case "lost":
                 self._is_lost = True
-                raise LeadershipLostError("another operator has the Lease")
+                raise LeadershipLostError("another operator has the Lease, or may have it")
             case "wait":
                 return False
         sent_at = time.monotonic()
-        try:
-            await self._cluster.replace("Lease", self._candidacy.record(lease, time=_written_now()))
-        except ApiError as error:
-            if error.status == 409:
-                return False  # somebody was faster; the next look tells who
-            raise
+        if not await self._is_replaced(self._candidacy.record(lease, time=_written_now())):
+            return False  # the next look tells who was faster
         self._candidacy.written(sent_at=sent_at)
         return True
 
@@ -132,12 +137,29 @@ class Leadership:
         """Let another one lead at once."""
         self._is_lost = True
         try:
-            lease = await self._cluster.get("Lease", self._namespace, self._name)
-            if lease is not None and (lease.get("spec") or {}).get("holderIdentity") == self._identity:
-                lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _written_now()}
-                await self._cluster.replace("Lease", lease)
+            # A renewal that was cancelled on its way may be stored between the look and the write.
+            for _ in range(_RELEASE_ATTEMPTS):
+                if await self._is_given_back():
+                    return
         except (ApiUnavailableError, ApiError) as error:
             log.warning("the Lease is not released, and ends by itself: %s", error)
+
+    async def _is_given_back(self) -> bool:
+        lease = await self._cluster.get("Lease", self._namespace, self._name)
+        if lease is None or (lease.get("spec") or {}).get("holderIdentity") != self._identity:
+            return True
+        lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _written_now()}
+        return await self._is_replaced(lease)
+
+    async def _is_replaced(self, lease: Object) -> bool:
+        """Write the Lease as it was read, and changed; tells whether nobody was faster."""
+        try:
+            await self._cluster.replace("Lease", lease)
+        except ApiError as error:
+            if error.status == 409:
+                return False
+            raise
+        return True
 
     def _empty(self) -> Object:
         return {
@@ -145,6 +167,10 @@ class Leadership:
             "kind": "Lease",
             "metadata": {"name": self._name, "namespace": self._namespace},
         }
+
+
+def _error_of(task: asyncio.Future[None]) -> BaseException | None:
+    return task.exception() if task.done() and not task.cancelled() else None
 
 
 def _written_now() -> str:

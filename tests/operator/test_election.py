@@ -154,6 +154,51 @@ async def test_who_stops_before_it_knows_that_it_has_the_lease_gives_it_back(con
     assert await holder(cluster, namespace) == ""
 
 
+async def test_a_lease_that_is_written_while_it_is_released_is_released_all_the_same(
+    connect: Connect, namespace: str
+) -> None:
+    cluster = await connect()
+    replace, conflicts = cluster.replace, 0
+
+    async def replace_late(kind: str, found: dict[str, Any]) -> dict[str, Any]:
+        nonlocal conflicts
+        if not found["spec"]["holderIdentity"] and not conflicts:
+            conflicts += 1
+            await cluster.merge(kind, namespace, LEASE, {"metadata": {"labels": {"touched": "yes"}}})
+        return await replace(kind, found)
+
+    cluster.replace = replace_late  # type: ignore[method-assign]
+    async with Elector(cluster, namespace, "first") as first:
+        await first.works_now()
+    assert conflicts
+    assert await holder(cluster, namespace) == ""
+
+
+async def test_work_that_does_not_end_keeps_the_lease_from_being_released(
+    connect: Connect, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hivewire_operator.election.END_TIMEOUT_S", 0.1)
+    cluster, started, end = await connect(), asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        started.set()
+        while not end.is_set():
+            try:
+                await end.wait()
+            except asyncio.CancelledError:
+                pass
+
+    leadership = Leadership(cluster, namespace=namespace, name=LEASE, identity="first", times=TIMES)
+    running = asyncio.ensure_future(leadership.run(work))
+    await asyncio.wait_for(started.wait(), DEADLINE_S)
+    running.cancel()
+    await asyncio.wait([running], timeout=DEADLINE_S)
+
+    assert running.cancelled()
+    assert await holder(cluster, namespace) != ""
+    end.set()
+
+
 def lease_rule(*verbs: str) -> dict[str, list[str]]:
     return {
         "apiGroups": ["coordination.k8s.io"],
