@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,25 @@ async def test_one_leads_the_other_follows_at_once_when_it_is_released(connect: 
             assert await second.works_now() - stopped < DURATION_S / 2
             assert second.leadership.leads()
     assert await holder(first_client, namespace) == ""
+
+
+async def test_of_many_that_begin_at_once_one_leads(connect: Connect, namespace: str) -> None:
+    electors = [Elector(await connect(), namespace, f"number-{number}") for number in range(4)]
+    async with AsyncExitStack() as stack:
+        for elector in electors:
+            await stack.enter_async_context(elector)
+        for left in (4, 3):
+            working = [asyncio.ensure_future(each.works.wait()) for each in electors]
+            done, others = await asyncio.wait(working, timeout=DEADLINE_S, return_when=asyncio.FIRST_COMPLETED)
+            assert len(done) == 1
+            # Time enough for each of the others to try it, too.
+            done, others = await asyncio.wait(others, timeout=2 * TIMES.retry_s)
+            assert (len(done), len(others)) == (0, left - 1)
+            for waiting in others:
+                waiting.cancel()
+            (leader,) = (each for each in electors if each.leadership.leads())
+            electors.remove(leader)
+            await leader.stop()
 
 
 async def test_work_that_ends_or_fails_gives_the_lease_back(connect: Connect, namespace: str) -> None:
