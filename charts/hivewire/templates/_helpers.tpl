@@ -128,3 +128,27 @@ imagePullSecrets: {{ toYaml . | nindent 0 }}
   - {port: 53, protocol: UDP}
   - {port: 53, protocol: TCP}
 {{- end }}
+
+{{- define "hivewire.metricsIngress" -}}
+- ports: [{port: metrics}]
+  {{- with .Values.networkPolicies.metricsFrom }}
+  from: {{ toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+
+{{/* What agents and gateway speak to. */}}
+{{- define "hivewire.egress" -}}
+{{ include "hivewire.dnsEgress" . }}
+- ports: [{port: {{ .Values.networkPolicies.natsPort }}}]
+{{- if include "hivewire.bundled" . }}
+  to:
+  - namespaceSelector:
+      matchLabels: {kubernetes.io/metadata.name: {{ .Release.Namespace }}}
+    podSelector:
+      matchLabels:
+        {{- include "hivewire.selector" (dict "root" . "component" "nats") | nindent 8 }}
+{{- end }}
+{{- if .Values.otlpEndpoint }}
+- ports: [{port: {{ .Values.networkPolicies.otlpPort }}}]
+{{- end }}
+{{- end }}
