@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all soak old-server js-tools check bench monitoring monitoring-pictures lock clean
+.PHONY: demo test test-all soak old-server js-tools check bench monitoring monitoring-pictures manifests lock clean
 .PHONY: cluster-tools cluster-up cluster-down image cluster-image test-cluster
 
 # Many tests have deadlines, and the machine may do other work. What failed beside others is tried once more, alone.
@@ -47,6 +47,10 @@ check: $(VENV)/ready
 # Dashboards and rules are made from Python; a test holds the files against it.
 monitoring: $(VENV)/ready
 	$(BIN)/python -m k8s.monitoring.source
+
+# The chart's copies of definitions, rules and dashboards, and what is rendered from the chart; a test holds them against it.
+manifests: $(VENV)/ready
+	$(BIN)/python -m k8s.manifests
 
 # Takes 4 minutes, and needs Prometheus: apt-get install prometheus.
 monitoring-pictures: $(VENV)/ready
