@@ -168,7 +168,7 @@ class Access:
 def shapes_of(spec: AgentDeploymentSpec) -> Mapping[str, TypeShape]:
     """Return the agent types of a deployment, as the registry has them."""
     return {
-        each.name: TypeShape(kind="stateless") if each.stateless else TypeShape(shards=each.shards)
+        each.name: TypeShape(kind="stateless", shards=1) if each.stateless else TypeShape(shards=each.shards)
         for each in spec.agent_types
     }
 
