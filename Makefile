@@ -48,8 +48,9 @@ check: $(VENV)/ready
 monitoring: $(VENV)/ready
 	$(BIN)/python -m k8s.monitoring.source
 
-# The chart's copies of definitions, rules and dashboards, and what is rendered from the chart; a test holds them against it.
+# Definitions from their models, the chart's copies of them and of rules and dashboards, and what is rendered from the chart.
 manifests: $(VENV)/ready
+	$(BIN)/python -m hivewire_operator.resources.definitions k8s/crds
 	$(BIN)/python -m k8s.manifests
 
 # Takes 4 minutes, and needs Prometheus: apt-get install prometheus.

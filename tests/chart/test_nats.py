@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+import shutil
+import ssl
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -73,6 +76,7 @@ class Servers:
         (folder / "data").mkdir(parents=True)
         (folder / "resolver.conf").write_text(server_files(self.source, login="default")["resolver.conf"])
         text = self._conf.replace("/data/", f"{folder}/data/").replace("/run/nats/", f"{folder}/")
+        text = text.replace("/etc/nats-tls/", f"{self._directory}/tls/")
         text = text.replace("port: 4222", f'listen: "127.0.0.1:{self.ports[number]}"')
         text = text.replace("http_port: 8222", 'http: "127.0.0.1:-1"')
         text = text.replace("port: 6222", f'listen: "127.0.0.1:{self.route_ports[number]}"')
@@ -128,14 +132,19 @@ async def test_one_server_starts_and_takes_minted_logins_alone(render: Render, t
             await client(servers.url(0))
 
 
+@pytest.mark.parametrize("is_encrypted", [False, True], ids=["plain", "TLS"])
 async def test_three_servers_find_each_other_by_their_password_and_keep_each_stream(
-    render: Render, tmp_path: Path
+    is_encrypted: bool, render: Render, tmp_path: Path
 ) -> None:
-    servers = Servers(render({"nats": {"nodes": 3}}), tmp_path)
+    values = {"nodes": 3, "tls": {"existingSecret": "nats-tls" if is_encrypted else ""}}
+    servers = Servers(render({"nats": values}), tmp_path)
     creds = tmp_path / "nats.creds"
     creds.write_text(servers.login())
+    options: dict[str, Any] = {"user_credentials": str(creds)}
+    if is_encrypted:
+        options["tls"] = ssl.create_default_context(cafile=certificate(tmp_path / "tls"))
     async with servers.run():
-        connected = await client(servers.url(1), user_credentials=str(creds))
+        connected = await client(servers.url(1), **options)
         async with asyncio.timeout(DEADLINE_S):
             while True:
                 try:
@@ -145,11 +154,30 @@ async def test_three_servers_find_each_other_by_their_password_and_keep_each_str
                     await asyncio.sleep(0.2)
         assert info.cluster is not None and len(info.cluster.replicas or []) == 2
         await connected.close()
+        if is_encrypted:
+            return
         reader, writer = await asyncio.open_connection("127.0.0.1", servers.route_ports[0])
         writer.write(b'CONNECT {"user":"routes","pass":"wrong","name":"X"}\r\nPING\r\n')
         async with asyncio.timeout(DEADLINE_S):
             assert b"Authorization Violation" in await reader.read()
         writer.close()
+
+
+def certificate(folder: Path) -> Path:
+    """Make the files of a Secret with a certificate that has signed itself, and return that of who signed."""
+    if (openssl := shutil.which("openssl")) is None:
+        pytest.skip("there is no openssl: apt-get install openssl")
+    folder.mkdir()
+    names = "subjectAltName=IP:127.0.0.1"
+    made = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=nats", "-days", "1", "-addext", names]
+    subprocess.run(
+        [openssl, *made, "-keyout", folder / "tls.key", "-out", folder / "tls.crt"],
+        check=True,
+        capture_output=True,
+        timeout=30,
+    )
+    shutil.copy(folder / "tls.crt", folder / "ca.crt")
+    return folder / "ca.crt"
 
 
 async def _ignored(error: Exception) -> None:
