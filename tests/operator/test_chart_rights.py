@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from kubernetes.aio import client
 
 from api_server import ApiServer
+from hivewire_operator.bootstrap import bootstrap
+from hivewire_operator.cluster import Cluster
+from hivewire_operator.election import Leadership
+from hivewire_operator.ledger import Entry
+from hivewire_operator.ledgers import Ledgers
 
 helm_python = pytest.importorskip("helm_python", reason="renders charts: pip install helm-python-sdk")
 
@@ -73,6 +81,46 @@ def test_an_api_server_takes_all_of_it_and_lets_the_operator_do_its_work_and_no_
     assert not any(allowed(api_server, "default", operator, MAY).values())
     gateway = f"system:serviceaccount:{namespace}:hivewire-gateway"
     assert not any(allowed(api_server, namespace, gateway, [*MAY, *MAY_NOT]).values())
+
+
+async def test_the_bootstrap_and_the_operator_get_along_with_their_rights(
+    api_server: ApiServer, namespace: str, tmp_path: Path
+) -> None:
+    api_server.kubectl(namespace)("apply", "--server-side", "-f", "-", stdin=_list(render(namespace, {})))
+    async with Cluster(await as_account(api_server, namespace, "hivewire-bootstrap", tmp_path)) as cluster:
+        for is_new in (True, False):
+            done = await bootstrap(
+                cluster,
+                namespace=namespace,
+                login="default",
+                allowed=namespace,
+                url="nats://hivewire-nats:4222",
+                now=time.time(),
+            )
+            assert done.keys is is_new
+    async with Cluster(await as_account(api_server, namespace, "hivewire-operator", tmp_path)) as cluster:
+        assert await cluster.get("Secret", namespace, "hivewire-login-default")
+        ledgers = Ledgers(cluster, own_namespace=namespace)
+        entry = Entry(kind="AgentDeployment", name="a", uid="u", url="nats://a:4222")
+        for _ in range(2):
+            await ledgers.change(namespace, lambda ledger: replace(ledger, entries={**ledger.entries, "u": entry}))
+            entry = replace(entry, url="nats://b:4222")
+        assert (await ledgers.load(namespace)).entries["u"].url == "nats://b:4222"
+        await Leadership(cluster, namespace=namespace, name="hivewire-operator", identity="me").run(_nothing)
+
+
+async def as_account(api_server: ApiServer, namespace: str, name: str, directory: Path) -> client.ApiClient:
+    """Log in as a ServiceAccount that is there."""
+    content = json.loads(api_server.kubeconfig.read_text())
+    token = api_server.kubectl(namespace)("create", "token", name, "--duration=1h").strip()
+    content["users"][0]["user"] = {"token": token}
+    path = directory / name
+    path.write_text(json.dumps(content))
+    return await api_server.client(kubeconfig=path)
+
+
+async def _nothing() -> None:
+    pass
 
 
 def render(namespace: str, values: dict[str, Any]) -> list[dict[str, Any]]:
