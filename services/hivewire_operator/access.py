@@ -23,7 +23,7 @@ from hivewire_operator.resources.agent_system import AgentSystemSpec
 
 Usable = Minting | Shared
 
-_OBJECTS: Final[tuple[OwnerKind, ...]] = ("AgentSystem", "AgentDeployment")
+_OBJECTS: Final[tuple[OwnerKind, ...]] = ("AgentSystem", "AgentDeployment", "AgentSubscription")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +132,18 @@ class Access:
         """Return the uids of the objects for which something may have been made."""
         found = [each for kind in _OBJECTS for each in await self._cluster.find(kind, namespace)]
         return {each["metadata"]["uid"] for each in found}
+
+    async def source_of(self, entry: Entry) -> LoginSource | None:
+        """Return where the logins of an object came from; None: from nowhere.
+
+        Raises:
+            ApiUnavailableError, ApiError: as `Cluster.get`.
+        """
+        if not entry.issued:
+            return None
+        name = entry.issued[-1].login
+        secret = await self._cluster.get("Secret", self._own_namespace, login_secret(name))
+        return login_source(secret, name=name, namespace=None)
 
     @property
     def ledgers(self) -> Ledgers:

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 
 __all__ = ["Entry", "Issued", "Ledger", "OwnerKind"]
 
-OwnerKind = Literal["AgentDeployment", "AgentSystem"]
+OwnerKind = Literal["AgentDeployment", "AgentSubscription", "AgentSystem"]
 
 _FORMAT: Final = 1
 
@@ -40,7 +40,8 @@ class Entry:
         url: Where its NATS was.
         issued: The logins that were made for it.
         deletes: Whether its data go with it.
-        agent_types: Those that it serves.
+        agent_types: Those that it serves, or the one that it subscribes.
+        subscription: The topics that it subscribes to, as text; empty: it is no subscription.
     """
 
     kind: OwnerKind
@@ -50,6 +51,7 @@ class Entry:
     issued: tuple[Issued, ...] = ()
     deletes: bool = False
     agent_types: tuple[str, ...] = ()
+    subscription: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,8 +137,20 @@ class Ledger:
         """Return the agent types whose data go with an object: those that nothing that exists serves."""
         if not gone.deletes:
             return []
-        served = {name for uid, entry in self.entries.items() if uid in existing for name in entry.agent_types}
+        served = {
+            name
+            for uid, entry in self.entries.items()
+            if uid in existing and not entry.subscription
+            for name in entry.agent_types
+        }
         return [name for name in gone.agent_types if name not in served]
+
+    def is_subscribed(self, gone: Entry, existing: Collection[str]) -> bool:
+        """Tell whether something that exists subscribes to the same as a subscription that is gone."""
+        wanted = (gone.agent_types, gone.subscription)
+        return any(
+            (entry.agent_types, entry.subscription) == wanted for uid, entry in self.entries.items() if uid in existing
+        )
 
     def without(self, uid: str) -> Ledger:
         """Return it without an object for which everything is done."""

@@ -40,7 +40,7 @@ class Operator:
         self._deployments = Deployments(
             cluster, settings, access, self._systems, recorder, on_types=self._look_at_system
         )
-        subscriptions = Subscriptions(cluster, self._systems)
+        subscriptions = Subscriptions(cluster, access.ledgers, self._systems, on_gone=self._look_at_system)
         self._controller = Controller(
             cluster,
             {

@@ -1,15 +1,20 @@
-"""The AgentSubscriptions: each is in the registry of its namespace for as long as it is there."""
+"""The AgentSubscriptions: each is in the registry of its namespace for as long as it is there.
+
+The ledger knows of each before the registry does, so one that was deleted while no operator ran is removed as well.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
 from hivewire.exceptions import HivewireError
 from hivewire.provisioning import TopicFilter
 from hivewire_operator.cluster import Cluster, Object
-from hivewire_operator.conditions import Finding
+from hivewire_operator.conditions import Finding, Truth
+from hivewire_operator.ledger import Entry
+from hivewire_operator.ledgers import Ledgers
 from hivewire_operator.parsing import MalformedError, parsed
 from hivewire_operator.resources.agent_subscription import AgentSubscriptionSpec
 from hivewire_operator.status import write_status
@@ -19,27 +24,29 @@ _KIND: Final = "AgentSubscription"
 _AGAIN_S: Final = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Subscribed:
-    agent_type: str
-    topics: TopicFilter
-
-
 class Subscriptions:
-    """Keeps the AgentSubscriptions."""
+    """Keeps the AgentSubscriptions.
 
-    def __init__(self, cluster: Cluster, systems: Systems) -> None:
+    Args:
+        on_gone: Called with the namespace when one is gone: then its AgentSystem is to be looked at.
+    """
+
+    def __init__(self, cluster: Cluster, ledgers: Ledgers, systems: Systems, *, on_gone: Callable[[str], None]) -> None:
         self._cluster = cluster
+        self._ledgers = ledgers
         self._systems = systems
+        self._on_gone = on_gone
 
     async def reconcile(self, namespace: str, name: str) -> float | None:
         """Make it as it is asked for. Returns in how many seconds to look again; None: when something changes.
 
         Raises:
             ApiUnavailableError, ApiError, NotLeadingError: as `Cluster`.
+            MalformedLedgerError: somebody has written nonsense into the ledger.
         """
         found = await self._cluster.get(_KIND, namespace, name)
         if found is None:
+            self._on_gone(namespace)
             return None
         try:
             spec = parsed(AgentSubscriptionSpec, found)
@@ -51,8 +58,19 @@ class Subscriptions:
             message = f"There is no AgentSystem in {namespace}." if system is None else system.problem
             await self._report(found, "False", "NatsUnavailable", message)
             return _AGAIN_S
+        topics = _filter(spec)
+        entry = Entry(
+            kind=_KIND,
+            name=name,
+            uid=found["metadata"]["uid"],
+            url=system.spec.nats.url,
+            deletes=True,
+            agent_types=(spec.agent_type,),
+            subscription=topics.content_id,
+        )
+        await self._ledgers.change(namespace, lambda ledger: ledger.with_object(entry))
         try:
-            await system.upkeep.add_subscription(spec.agent_type, _filter(spec))
+            await system.upkeep.add_subscription(spec.agent_type, topics)
         except ValueError as error:
             await self._report(found, "False", "Malformed", str(error))
             return None
@@ -62,8 +80,8 @@ class Subscriptions:
         await self._report(found, "True", "Subscribed", f"{spec.agent_type} gets the events.")
         return float(system.spec.resync_seconds)
 
-    async def _report(self, found: Object, status: str, reason: str, message: str) -> None:
-        ready = Finding(type="Ready", status="True" if status == "True" else "False", reason=reason, message=message)
+    async def _report(self, found: Object, status: Truth, reason: str, message: str) -> None:
+        ready = Finding(type="Ready", status=status, reason=reason, message=message)
         await write_status(self._cluster, _KIND, found, [ready], {}, now=datetime.now(UTC))
 
 

@@ -15,12 +15,13 @@ from typing import Any, Final
 from hivewire.exceptions import HivewireError
 from hivewire.provisioning import Upkeep
 from hivewire_operator.access import Access, Usable, finding
+from hivewire_operator.cleanup import delete_departed
 from hivewire_operator.cluster import Cluster, Object
 from hivewire_operator.conditions import Finding
 from hivewire_operator.loads import Load, load_of
 from hivewire_operator.login_sources import Refused
 from hivewire_operator.parsing import MalformedError, parsed
-from hivewire_operator.resources.agent_system import AgentSystemSpec
+from hivewire_operator.resources.agent_system import AgentSystemSpec, Nats
 from hivewire_operator.settings import OperatorSettings
 from hivewire_operator.status import write_status
 
@@ -72,6 +73,7 @@ class Systems:
         self._on_change = on_change
         self._on_wake = on_wake
         self._systems: dict[str, System] = {}
+        self._gone: dict[str, System] = {}
 
     def get(self, namespace: str) -> System | None:
         """Return what is known of a namespace's AgentSystem; None: there is none."""
@@ -89,7 +91,7 @@ class Systems:
 
     async def close(self) -> None:
         """Disconnect."""
-        for system in self._systems.values():
+        for system in (*self._systems.values(), *self._gone.values()):
             await _close(system)
 
     async def reconcile(self, namespace: str) -> float | None:
@@ -101,8 +103,7 @@ class Systems:
         """
         found = await self._cluster.get("AgentSystem", namespace, SYSTEM_NAME)
         if found is None:
-            await self._forget(namespace)
-            return None
+            return await self._forget(namespace)
         try:
             spec = parsed(AgentSystemSpec, found)
         except MalformedError as error:
@@ -115,6 +116,9 @@ class Systems:
             await self._report(found, [refused, replace(refused, type="Ready")])
             return _AGAIN_S
         stateless = await self._stateless_types(namespace)
+        returned = self._gone.pop(namespace, None)
+        if returned is not None:
+            await _close(returned)
         before = self._systems.get(namespace)
         was = None if before is None else (before.spec, before.source, before.stateless, before.upkeep is None)
         system, own_due = await self._connected(namespace, spec, source, before)
@@ -124,12 +128,19 @@ class Systems:
         if was != (spec, source, stateless, system.upkeep is None):
             self._on_change(namespace)
         gateway_due = await self._access.of_gateway(found, spec, source, stateless=stateless)
+        undeleted = await delete_departed(
+            self._access.ledgers, namespace, lambda: self._access.existing(namespace), system.upkeep
+        )
         departed = await self._access.settle(namespace)
         left = Finding(type="LoginsRevoked", status="True", reason="Settled", message="Nobody has a login who is gone.")
         if departed.message():
             left = replace(left, status="False", reason="Expiring", message=departed.message())
-        await self._report(found, [*_findings(problem), finding(source), left], await self._numbers(system))
-        if problem or departed.failed:
+        deleted = Finding(type="DataDeleted", status="True", reason="Settled", message="Nothing is left to be deleted.")
+        if undeleted:
+            deleted = replace(deleted, status="False", reason="Waiting", message=undeleted)
+        findings = [*_findings(problem), finding(source), left, deleted]
+        await self._report(found, findings, await self._numbers(system))
+        if problem or undeleted or departed.failed:
             return _AGAIN_S
         now = time.time()
         due = [each - now for each in (own_due, gateway_due) if each is not None]
@@ -191,12 +202,40 @@ class Systems:
             return {}
         return {"agentTypes": len(seen.types), "sessions": len(seen.sessions)}
 
-    async def _forget(self, namespace: str) -> None:
-        await self._access.settle(namespace)
+    async def _forget(self, namespace: str) -> float | None:
+        """Do what is left to do for one that is gone. The pods of its deployments go on."""
         system = self._systems.pop(namespace, None)
         if system is not None:
-            await _close(system)
             self._on_change(namespace)
+        system = system or self._gone.pop(namespace, None) or await self._connected_for_deletion(namespace)
+        undeleted = await delete_departed(
+            self._access.ledgers,
+            namespace,
+            lambda: self._access.existing(namespace),
+            None if system is None else system.upkeep,
+        )
+        departed = await self._access.settle(namespace)
+        if undeleted or departed.failed:
+            log.warning("%s: %s", namespace, " ".join([undeleted, *departed.failed]))
+            if system is not None:
+                self._gone[namespace] = system
+            return _AGAIN_S
+        if system is not None:
+            await _close(system)
+        return None
+
+    async def _connected_for_deletion(self, namespace: str) -> System | None:
+        """Return a connection to where the data are of what was deleted while no operator led; None: no need, or no
+        way."""
+        ledger = await self._access.ledgers.load(namespace)
+        gone = [each for each in ledger.entries.values() if each.kind == "AgentSystem" and each.deletes]
+        if not gone:
+            return None
+        source = await self._access.source_of(gone[-1])
+        if isinstance(source, Refused):
+            return None
+        spec = AgentSystemSpec(nats=Nats(url=gone[-1].url))
+        return (await self._connected(namespace, spec, source, None))[0]
 
     async def _report(self, found: Object, findings: list[Finding], numbers: dict[str, Any] | None = None) -> None:
         fields = {"namespace": found["metadata"]["namespace"], **(numbers or {})}

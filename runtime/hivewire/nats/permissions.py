@@ -103,8 +103,9 @@ def operator_permissions(subjects: Subjects, *, deployment: str = OPERATOR) -> P
     """Return what the operator may do: provision, register types and subscriptions, remove what all have finished,
     forward schedules, and see who lives. It neither calls agents nor answers for them, nor reads their states."""
     events, schedules = subjects.events_stream, subjects.schedules_stream
-    registry, positions, leases = map(
-        _stream, (subjects.registry_bucket, subjects.positions_bucket, subjects.leases_bucket)
+    registry, positions, leases, state = map(
+        _stream,
+        (subjects.registry_bucket, subjects.positions_bucket, subjects.leases_bucket, subjects.state_bucket),
     )
     return _permissions(
         subjects,
@@ -113,7 +114,7 @@ def operator_permissions(subjects: Subjects, *, deployment: str = OPERATOR) -> P
             f"{_API}.INFO",
             f"{_API}.STREAM.NAMES",
             *(f"{_API}.STREAM.{what}.{each}" for what in _ADMINISTRATION for each in _streams(subjects)),
-            *(f"{_API}.STREAM.PURGE.{each}" for each in (events, schedules)),
+            *(f"{_API}.STREAM.PURGE.{each}" for each in (events, schedules, subjects.dead_stream, state)),
             *(f"{_API}.STREAM.MSG.GET.{each}" for each in (events, registry, positions, leases)),
             *(f"{_API}.CONSUMER.{what}.{events}.*" for what in ("CREATE", "INFO", "DELETE")),
             f"{_API}.CONSUMER.CREATE.{schedules}.{subjects.forward_consumer}",

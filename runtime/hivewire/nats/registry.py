@@ -322,8 +322,15 @@ class Registry:
 
         return await self._update(record.name, marked)
 
+    def _forget(self, key: str) -> None:
+        """Forget a type that was removed with all that it had."""
+        for name in [name for name in self._types if _key(name) == key]:
+            del self._types[name]
+            self.changes += 1
+
     def _on_entry(self, key: str, entry: Entry) -> None:
         if entry.value is None:
+            self._forget(key)
             return
         try:
             record = TypeRecord.from_json(entry.value)

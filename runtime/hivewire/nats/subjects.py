@@ -229,6 +229,10 @@ class Subjects:
         """The wildcard over all durable messages."""
         return f"{self._prefix}inbox.>"
 
+    def inbox_of(self, agent_type: str) -> str:
+        """Return the wildcard over the inbox of a type."""
+        return f"{self._prefix}inbox.{type_token(agent_type)}.>"
+
     def inbox_filters(self, agent_type: str, shard: int, shards: int) -> list[str]:
         """Return the filters that take the durable messages to one shard of a type.
 

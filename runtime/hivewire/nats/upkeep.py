@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Final, Self
 
 from nats.aio.msg import Msg
 
-from hivewire.exceptions import BrokerUnavailableError, HivewireError
+from hivewire.exceptions import BrokerUnavailableError, HivewireError, RuntimeStateError
 from hivewire.nats.broker import Broker, JetStreamError
-from hivewire.nats.buckets import Bucket, BucketView
+from hivewire.nats.buckets import Bucket, BucketView, WriteConflictError
 from hivewire.nats.event_stream import EventStream
 from hivewire.nats.forwarder import Forwarder
 from hivewire.nats.janitor import Janitor
@@ -26,8 +26,10 @@ from hivewire.nats.permissions import OPERATOR
 from hivewire.nats.provisioner import Provisioner
 from hivewire.nats.recent_observer import RecentObserver
 from hivewire.nats.registry import Registry, TypeRecord, TypeShape
+from hivewire.nats.removal import remove_namespace, remove_type
 from hivewire.nats.retention import checked_retention
 from hivewire.nats.server_clock import ServerClock
+from hivewire.nats.session import read_session
 from hivewire.nats.stream_watch import StreamWatch
 from hivewire.nats.subjects import Subjects, type_of_token
 from hivewire.nats.system_watch import SystemWatch
@@ -163,6 +165,49 @@ class Upkeep:
             ValueError: it is registered with another shape.
         """
         await self._provision(await self._registry.register(agent_type, shape))
+
+    async def remove_type(self, agent_type: str) -> None:
+        """Remove all that there is of a type, its states above all. May be repeated.
+
+        Raises:
+            RuntimeStateError: a process serves it.
+            BrokerUnavailableError: JetStream did not answer in time; some of it may be gone.
+        """
+        serving = self._serving(agent_type)
+        if serving:
+            raise RuntimeStateError(f"{agent_type} is not removed, as {', '.join(serving)} serves it: stop that first")
+        await self._removed(remove_type(self._broker, self._subjects, agent_type))
+        self._seen_to.pop(agent_type, None)
+
+    async def remove_namespace(self) -> None:
+        """Remove all that there is in the namespace, and end the work: nothing but `close` may follow.
+
+        Raises:
+            as `remove_type`.
+        """
+        serving = self._serving(None)
+        if serving:
+            raise RuntimeStateError(f"the namespace is not removed, as {', '.join(serving)} is there: stop that first")
+        await self._forwarder.stop()
+        await self._tasks.close()
+        await self._removed(remove_namespace(self._broker, self._subjects))
+
+    async def _removed(self, removal: Coroutine[None, None, None]) -> None:
+        try:
+            await removal
+        except WriteConflictError as error:
+            raise RuntimeStateError(f"somebody still writes what is to be removed: {error}") from error
+        except JetStreamError as error:
+            raise BrokerUnavailableError(f"JetStream refuses to remove it: {error}") from error
+
+    def _serving(self, agent_type: str | None) -> list[str]:
+        """Return the processes that serve a type, or anything at all."""
+        records = [read_session(entry.value) for entry in self._sessions.entries.values() if entry.value]
+        return sorted(
+            f"{each.deployment}/{each.instance}"
+            for each in records
+            if each is not None and (agent_type is None or agent_type in each.types)
+        )
 
     async def add_subscription(self, agent_type: str, topics: TopicFilter) -> None:
         """Add a subscription that stays until it is removed; it holds for every event that is published after this
