@@ -1,5 +1,6 @@
 """What it takes to run a namespace for others: provision it, keep it, and say what each component may do."""
 
+from hivewire.nats.delivery import DeliveryPolicy
 from hivewire.nats.permissions import (
     GATEWAY,
     OPERATOR,
@@ -16,6 +17,7 @@ from hivewire.nats.upkeep import Upkeep
 __all__ = [
     "GATEWAY",
     "OPERATOR",
+    "DeliveryPolicy",
     "Permissions",
     "Subjects",
     "TopicFilter",

@@ -33,11 +33,13 @@ from hivewire.nats.activations import (
 )
 from hivewire.nats.broker import Broker, JetStreamError
 from hivewire.nats.dead_letters import DeadLetter, describe, store_dead_letter
+from hivewire.nats.delivery import DeliveryPolicy, delivery_of
 from hivewire.nats.envelope import EnvelopeError, EventEnvelope, decode_event
 from hivewire.nats.formats import FORMAT_HEADER
 from hivewire.nats.header_text import unquoted
 from hivewire.nats.incoming import addressed_key
 from hivewire.nats.positions import SubscriptionChange
+from hivewire.nats.registry import Registry
 from hivewire.nats.session import SessionKeeper
 from hivewire.nats.stream_reader import StreamMessage
 from hivewire.nats.subjects import Subjects, type_token
@@ -83,6 +85,7 @@ class EventTurns:
         turns: Turns,
         catalog: AgentCatalog,
         keeper: SessionKeeper,
+        registry: Registry,
         metrics: RuntimeMetrics,
         *,
         deployment: str,
@@ -97,6 +100,7 @@ class EventTurns:
         self._turns = turns
         self._catalog = catalog
         self._keeper = keeper
+        self._registry = registry
         self._metrics = metrics
         self._instance = instance
         self._record_payloads = record_payloads
@@ -151,7 +155,6 @@ class EventTurns:
     def turn_of(self, event: IncomingEvent, *, stream: str, epoch: int = 0, owner: object = None) -> Turn:
         """Return the turn of an event: `stream` is what its sequence belongs to, `epoch` that of its owner."""
         envelope, sequence = event.envelope, event.message.sequence
-        cls = self._catalog.agent_class(event.agent.type)
         return Turn(
             id=f"{event.agent.type}-{event.key}-{sequence}-{epoch}",
             agent=event.agent,
@@ -162,7 +165,7 @@ class EventTurns:
             sender=envelope.sender,
             topic=None if event.direct else envelope.topic,
             trace=envelope.trace,
-            time_limit_s=getattr(cls, "event_timeout", EVENT_TIMEOUT_S),
+            time_limit_s=self._time_limit_s(event, self._delivery(event)),
             sequence=sequence,
             stream=stream,
             origin=f"{event.agent.type}/{event.key}/{stream}/{sequence}",
@@ -180,7 +183,7 @@ class EventTurns:
     async def serve(
         self, event: IncomingEvent, turn: Turn, *, stream: str, on_failure: Callable[[], object] = lambda: None
     ) -> bool:
-        """Run the event's turn until it is done with: handled, or among the dead letters.
+        """Run the event's turn until it is done with: handled, among the dead letters, or dropped.
 
         Returns False when it is not, and will be handled by whoever owns the shard next. `on_failure` is called each
         time that it is to be tried again.
@@ -222,7 +225,9 @@ class EventTurns:
                     if _is_ending(error):
                         raise
                     attempts += 1
-                    again_after = self._policy(event.agent).delay_after(attempts, error)
+                    delivery = self._delivery(event)
+                    turn.time_limit_s = self._time_limit_s(event, delivery)
+                    again_after = self._policy(event.agent, delivery).delay_after(attempts, error)
                     self._report(event, error, attempts, again_after)
                     if again_after is None:
                         return await self._give_up(event, turn, error, attempts=attempts, stream=stream)
@@ -257,7 +262,8 @@ class EventTurns:
     async def _give_up(
         self, event: IncomingEvent, turn: Turn, error: BaseException, *, attempts: int, stream: str
     ) -> bool:
-        end_span(turn.span, event=names.DEAD_LETTER, attributes={names.ATTEMPT: attempts})
+        keeps = self._keeps(event)
+        end_span(turn.span, event=names.DEAD_LETTER if keeps else names.DROPPED, attributes={names.ATTEMPT: attempts})
         name, text, trace = describe(error)
         message = event.message
         letter = DeadLetter(
@@ -287,8 +293,9 @@ class EventTurns:
                         return True
                 # The next owner of the shard, if it is given up now, waits for what comes of this.
                 turn.started = True
-                await store_dead_letter(self._broker, self._subjects, letter)
-                self._meter(turn).finished("dead_letter")
+                if keeps:
+                    await store_dead_letter(self._broker, self._subjects, letter)
+                self._meter(turn).finished("dead_letter" if keeps else "dropped")
                 return True
             except SessionLapsedError:
                 log.warning(
@@ -314,16 +321,37 @@ class EventTurns:
         assert turn.meter is not None
         return turn.meter
 
-    def _policy(self, agent_id: AgentId) -> RetryPolicy:
+    def _delivery(self, event: IncomingEvent) -> DeliveryPolicy | None:
+        """Return what a subscription says of the event, as of now; None: all is as the class says."""
+        record = self._registry.get(event.agent.type)
+        if record is None or not record.deliveries or event.direct:
+            return None
+        return delivery_of(record.deliveries, event.envelope.topic.type)
+
+    def _time_limit_s(self, event: IncomingEvent, delivery: DeliveryPolicy | None) -> float:
+        if delivery is not None and delivery.timeout_s is not None:
+            return delivery.timeout_s
+        limit: float = getattr(self._catalog.agent_class(event.agent.type), "event_timeout", EVENT_TIMEOUT_S)
+        return limit
+
+    def _keeps(self, event: IncomingEvent) -> bool:
+        """Tell whether the event goes to the dead letters when it is given up: one that was never tried always does."""
+        delivery = self._delivery(event)
+        return event.refused is not None or delivery is None or delivery.dead_letters
+
+    def _policy(self, agent_id: AgentId, delivery: DeliveryPolicy | None) -> RetryPolicy:
         try:
-            return retry_policy_of(self._catalog.agent_class(agent_id.type))
+            policy = retry_policy_of(self._catalog.agent_class(agent_id.type))
         except TypeError as error:
             log.error("%s: %s; the default holds", agent_id, error)
-            return RetryPolicy()
+            policy = RetryPolicy()
+        return policy if delivery is None else delivery.retries(policy)
 
     def _report(self, event: IncomingEvent, error: BaseException, attempts: int, delay: float | None) -> None:
         envelope = event.envelope
-        what = "it goes to the dead letters" if delay is None else f"again in {delay:.2f} s"
+        what = f"again in {delay:.2f} s" if delay is not None else "it is dropped"
+        if delay is None and self._keeps(event):
+            what = "it goes to the dead letters"
         log.error(
             "%s failed on event %s of %s (attempt %d, %s)",
             event.agent,

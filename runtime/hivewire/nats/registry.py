@@ -19,6 +19,7 @@ from typing import Any, Literal
 from hivewire.exceptions import BrokerUnavailableError, UndeliverableException
 from hivewire.nats.broker import Broker, JetStreamError
 from hivewire.nats.buckets import Bucket, BucketView, Entry, WriteConflictError
+from hivewire.nats.delivery import Deliveries, DeliveryPolicy, ordered, with_delivery
 from hivewire.nats.event_stream import EventStream, why_refused
 from hivewire.nats.formats import FORMAT, check_format
 from hivewire.nats.positions import Position, SubscriptionChange
@@ -56,6 +57,7 @@ class TypeRecord:
     `shape` is None while the type has subscriptions only and no process registered it. `declared` is what the code of
     the type declares, as of the process that registered it last; `added` came and stays by `add_subscription` from
     elsewhere. `change` counts the changes of the two, `marked` is the last one that a marker announced.
+    `deliveries` are the policies of those subscriptions that have one.
     """
 
     name: str
@@ -65,6 +67,7 @@ class TypeRecord:
     change: int = 0
     marked: int = 0
     begins: Beginning | None = None
+    deliveries: Deliveries = ()
 
     @property
     def subscriptions(self) -> SubscriptionChange:
@@ -91,7 +94,12 @@ class TypeRecord:
 
     def remove(self, topic_filter: TopicFilter) -> TypeRecord:
         gone = {topic_filter.content_id}
-        return self._changed(declared=self.declared - gone, added=self.added - gone)
+        return self._changed(declared=self.declared - gone, added=self.added - gone).deliver(topic_filter, None)
+
+    def deliver(self, topic_filter: TopicFilter, delivery: DeliveryPolicy | None) -> TypeRecord:
+        """Say how the events of a subscription are delivered. Which events are whose stays as it is, so it needs no
+        marker."""
+        return replace(self, deliveries=with_delivery(self.deliveries, topic_filter, delivery))
 
     def _changed(self, *, declared: frozenset[str] | None = None, added: frozenset[str] | None = None) -> TypeRecord:
         new = replace(
@@ -105,7 +113,7 @@ class TypeRecord:
 
     def to_json(self) -> bytes:
         begins = self.begins
-        data = {
+        data: dict[str, Any] = {
             "format": FORMAT,
             "type": self.name,
             "kind": self.shape and self.shape.kind,
@@ -121,6 +129,8 @@ class TypeRecord:
                 "subscriptions": begins.subscriptions.to_json(),
             },
         }
+        if self.deliveries:
+            data["delivery"] = {topics.content_id: policy.to_json() for topics, policy in self.deliveries}
         return json.dumps(data, separators=(",", ":")).encode()
 
     @classmethod
@@ -146,6 +156,10 @@ class TypeRecord:
                 sequence=int(begins["sequence"]),
                 stream=begins["stream"],
                 subscriptions=SubscriptionChange.from_json(begins["subscriptions"]),
+            ),
+            deliveries=ordered(
+                (TopicFilter.parse(topics), DeliveryPolicy.from_json(policy))
+                for topics, policy in data.get("delivery", {}).items()
             ),
         )
 
@@ -241,6 +255,16 @@ class Registry:
 
         def change(record: TypeRecord | None) -> TypeRecord:
             return (record or TypeRecord(name=agent_type)).add(topic_filter)
+
+        return await self._change(agent_type, change)
+
+    async def subscribe(
+        self, agent_type: str, topic_filter: TopicFilter, delivery: DeliveryPolicy | None
+    ) -> TypeRecord:
+        """Add one subscription, as `add`, or change how the events of one that is there are delivered."""
+
+        def change(record: TypeRecord | None) -> TypeRecord:
+            return (record or TypeRecord(name=agent_type)).add(topic_filter).deliver(topic_filter, delivery)
 
         return await self._change(agent_type, change)
 

@@ -134,6 +134,7 @@ class Serving:
             self.turns,
             catalog,
             self._keeper,
+            registry,
             metrics,
             deployment=options.deployment,
             instance=options.instance_id,

@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 from hivewire.exceptions import BrokerUnavailableError, HivewireError, RuntimeStateError
 from hivewire.nats.broker import Broker, JetStreamError
 from hivewire.nats.buckets import Bucket, BucketView, WriteConflictError
+from hivewire.nats.delivery import DeliveryPolicy
 from hivewire.nats.event_stream import EventStream
 from hivewire.nats.forwarder import Forwarder
 from hivewire.nats.janitor import Janitor
@@ -209,15 +210,20 @@ class Upkeep:
             if each is not None and (agent_type is None or agent_type in each.types)
         )
 
-    async def add_subscription(self, agent_type: str, topics: TopicFilter) -> None:
+    async def add_subscription(
+        self, agent_type: str, topics: TopicFilter, delivery: DeliveryPolicy | None = None
+    ) -> None:
         """Add a subscription that stays until it is removed; it holds for every event that is published after this
         returns.
+
+        `delivery` takes the place of the policy that the subscription had, from the next failure of any of its events;
+        None: what the agent's class says.
 
         Raises:
             ValueError: the filter is too long for a subject.
         """
         topics.tail()
-        await self._provision(await self._registry.add(agent_type, topics))
+        await self._provision(await self._registry.subscribe(agent_type, topics, delivery))
 
     async def remove_subscription(self, agent_type: str, topics: TopicFilter) -> None:
         """Remove a subscription; it holds for no event that is published after this returns."""

@@ -30,6 +30,7 @@ _RESULTS: Final[tuple[tuple[MessageKind, MessageResult], ...]] = (
     ("direct", "dropped"),
     ("event", "ok"),
     ("event", "dead_letter"),
+    ("event", "dropped"),
     ("event", "duplicate"),
 )
 _LEASE_CHANGES: Final[tuple[LeaseChange, ...]] = ("claimed", "taken_over", "released", "lost")

@@ -29,7 +29,7 @@ MESSAGES_RECEIVED = Counter(
 MESSAGES_PROCESSED = Counter(
     "hivewire_messages_processed",
     "Messages that are finished, by kind and result (direct: ok, error, cancelled, dropped; event: ok, dead_letter,"
-    " duplicate). An event that is to be tried again is not finished.",
+    " dropped, duplicate). An event that is to be tried again is not finished.",
     ["system", "agent_type", "kind", "result"],
 )
 MESSAGE_PROCESS_DURATION = Histogram(
