@@ -160,6 +160,14 @@ CASES: dict[tuple[str, str], Case] = {
     ("AgentSubscription.spec.agentType", "agentType can't be changed: make another AgentSubscription"): Case(
         refused=({"agentType": "order"},), accepted=({"agentType": "cart"},)
     ),
+    ("AgentSubscription.spec.delivery", "firstDelaySeconds can't be longer than maxDelaySeconds"): Case(
+        refused=({"delivery": {"firstDelaySeconds": 2, "maxDelaySeconds": 1}},),
+        accepted=(
+            {"delivery": {"firstDelaySeconds": 1, "maxDelaySeconds": 1}},
+            {"delivery": {"firstDelaySeconds": 2}},
+            {"delivery": {"maxDelaySeconds": 0}},
+        ),
+    ),
     ("AgentSubscription.spec.start", "start can't be changed afterwards"): Case(
         refused=({"start": "Beginning"},), accepted=({"start": "Now"},)
     ),

@@ -14,13 +14,25 @@ TopicType = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\w\-\
 class Delivery(Part):
     """How often, and when, an event that failed is handled again. Fields that are left out are as the class says."""
 
+    model_config = ruled(
+        (
+            "!has(self.firstDelaySeconds) || !has(self.maxDelaySeconds)"
+            " || self.firstDelaySeconds <= self.maxDelaySeconds",
+            "firstDelaySeconds can't be longer than maxDelaySeconds",
+        )
+    )
+
     attempts: Annotated[int, Field(ge=1, le=1_000)] | None = Field(
-        default=None, description="Attempts in all, after which the event goes to the dead letters."
+        default=None, description="Attempts in all, after which the event is given up."
     )
     first_delay_seconds: Seconds | None = Field(default=None, description="Time before the first retry.")
     max_delay_seconds: Seconds | None = Field(default=None, description="The longest time before a retry.")
     timeout_seconds: Annotated[int, Field(ge=1, le=86_400)] | None = Field(
         default=None, description="How long one attempt may take."
+    )
+    dead_letters: Literal["Keep", "Drop"] = Field(
+        default="Keep",
+        description="What becomes of an event that is given up: it is kept among the dead letters, or only logged.",
     )
 
 
@@ -52,6 +64,9 @@ class AgentSubscriptionSpec(Part):
         json_schema_extra={
             "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "start can't be changed afterwards"}]
         },
+    )
+    delivery: Delivery | None = Field(
+        default=None, description="What holds for its events in place of what the agent's class says."
     )
 
 
