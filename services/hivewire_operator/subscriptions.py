@@ -13,6 +13,7 @@ from hivewire.exceptions import HivewireError
 from hivewire.provisioning import TopicFilter
 from hivewire_operator.cluster import Cluster, Object
 from hivewire_operator.conditions import Finding, Truth
+from hivewire_operator.deliveries import delivery_policy
 from hivewire_operator.ledger import Entry
 from hivewire_operator.ledgers import Ledgers
 from hivewire_operator.parsing import MalformedError, parsed
@@ -53,6 +54,9 @@ class Subscriptions:
         except MalformedError as error:
             await self._report(found, "False", "Malformed", str(error))
             return None
+        if spec.start == "Beginning":
+            await self._report(found, "False", "NotSupported", "start: Beginning is not supported yet: leave it out.")
+            return None
         system = self._systems.get(namespace)
         if system is None or system.upkeep is None:
             message = f"There is no AgentSystem in {namespace}." if system is None else system.problem
@@ -70,7 +74,7 @@ class Subscriptions:
         )
         await self._ledgers.change(namespace, lambda ledger: ledger.with_object(entry))
         try:
-            await system.upkeep.add_subscription(spec.agent_type, topics)
+            await system.upkeep.add_subscription(spec.agent_type, topics, delivery_policy(spec.delivery))
         except ValueError as error:
             await self._report(found, "False", "Malformed", str(error))
             return None
