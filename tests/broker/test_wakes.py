@@ -7,7 +7,7 @@ import pytest
 
 from broker.conftest import NewRuntime
 from broker.scripted import Scripted
-from hivewire import AgentId, DeadlineExceededError, MessageContext
+from hivewire import AgentId, DeadlineExceededError, MessageContext, TopicId, TypeSubscription
 from hivewire.provisioning import TypeShape, Upkeep
 
 SLEEPER = AgentId("sleeper", "one")
@@ -96,3 +96,22 @@ async def test_the_direct_messages_that_wait_and_run_in_a_process_are_seen_from_
         async with asyncio.timeout(15):
             while await calls_in("pods"):
                 await asyncio.sleep(0.05)
+
+
+async def test_what_waits_for_a_type_that_no_process_has_ever_served_is_seen(
+    nats_url: str, namespace: str, new_runtime: NewRuntime
+) -> None:
+    async with Upkeep(nats_url, namespace=namespace) as upkeep:
+        await upkeep.register_type("sleeper", TypeShape())
+        publisher = await new_runtime(deployment="elsewhere", provision=False).connect()
+        for number in range(3):
+            await publisher.publish_message("x", TopicId("too-early", str(number)))
+        await publisher.add_subscription(TypeSubscription("wanted", "sleeper"))
+        for number in range(3):
+            await publisher.publish_message("x", TopicId("wanted", str(number)))
+        await publisher.publish_message("x", TopicId("wanted", "last"))
+        await publisher.publish_message("x", TopicId("other", "last"))
+
+        seen = await upkeep.observe()
+
+        assert [each.lag_messages for each in seen.types] == [4]

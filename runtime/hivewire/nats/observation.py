@@ -8,10 +8,11 @@ old and the stream has gone on since. Of all others the server has to be asked.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
+from hivewire.nats.positions import SubscriptionChange
 from hivewire.nats.registry import TypeKind, TypeRecord
 from hivewire.nats.session import SessionRecord
 from hivewire.nats.snapshot import Shard
@@ -103,6 +104,20 @@ def sort_shards(
         else:
             found.untold.append(shard)
     return found
+
+
+def with_later_subscriptions(shard: Shard, record: TypeRecord) -> Shard:
+    """Return a shard as if what its type subscribes to now had been in force at its floor, too.
+
+    Its reader has not come to where that changed. So what was published before the change counts as well if only the
+    later subscriptions match, until somebody reads: too much is seen to wait rather than nothing.
+    """
+    position, later = shard.position, record.subscriptions
+    if position is None or position.subscriptions.change >= later.change:
+        return shard
+    filters = tuple(dict.fromkeys([*position.subscriptions.filters, *later.filters]))
+    known = replace(position, subscriptions=SubscriptionChange(change=later.change, filters=filters))
+    return replace(shard, position=known)
 
 
 class WaitingShards:

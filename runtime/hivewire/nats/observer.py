@@ -26,6 +26,7 @@ from hivewire.nats.observation import (
     WaitingShards,
     by_type_name,
     sort_shards,
+    with_later_subscriptions,
 )
 from hivewire.nats.positions import Position
 from hivewire.nats.registry import TypeRecord
@@ -142,6 +143,7 @@ class Observer:
                 stale_below=look.stale_below,
             )
             owned.update(found.owned)
+            found.untold = [with_later_subscriptions(each, record) for each in found.untold]
             lag, oldest = await self._of_shards(record, found, look)
         return TypeObservation(
             name=record.name,
