@@ -4,6 +4,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from cluster.kubectl import Kubectl
 from cluster.machine.layout import Layout
 from cluster.machine.tools import binary
+from cluster.release import PROJECT, Release
 
 NO_CLUSTER = (
     "there is no cluster: `make cluster-tools cluster-up cluster-image` makes one on Linux as root; "
@@ -30,10 +32,26 @@ def kubeconfig() -> Path:
 @pytest.fixture
 def cluster(kubeconfig: Path, tmp_path: Path) -> Iterator[Kubectl]:
     """A namespace of its own, in which only pods of the restricted standard are let in."""
+    with _namespace(kubeconfig, tmp_path) as kubectl:
+        yield kubectl
+
+
+@pytest.fixture(scope="module")
+def release(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
+    """A release of the chart in a namespace of its own, which the tests of a module share."""
+    with _namespace(kubeconfig, tmp_path_factory.mktemp("release")) as kubectl:
+        kubectl("apply", "--server-side", "--force-conflicts", "-f", str(PROJECT / "k8s/crds"))
+        installed = Release(kubectl)
+        installed.install()
+        yield installed
+
+
+@contextmanager
+def _namespace(kubeconfig: Path, folder: Path) -> Iterator[Kubectl]:
     program = shutil.which("kubectl", path=f"{binary('kubectl').parent}:{os.environ['PATH']}")
     assert program, "there is no kubectl; `make cluster-tools` builds one"
     namespace = f"hivewire-{secrets.token_hex(4)}"
-    kubectl = Kubectl(program=program, kubeconfig=kubeconfig, cache=tmp_path / "kubectl", namespace=namespace)
+    kubectl = Kubectl(program=program, kubeconfig=kubeconfig, cache=folder / "kubectl", namespace=namespace)
     kubectl("create", "namespace", kubectl.namespace)
     kubectl("label", "namespace", kubectl.namespace, "pod-security.kubernetes.io/enforce=restricted")
     yield kubectl
