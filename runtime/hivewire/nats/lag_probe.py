@@ -17,15 +17,19 @@ _TIMEOUT_S = 10.0
 _NANOSECONDS = 1_000_000_000
 
 
-async def count_waiting(broker: Broker, stream: str, filters: Sequence[str], *, start: int) -> int:
+async def count_waiting(broker: Broker, stream: str, filters: Sequence[str], *, start: int, tidy: bool = True) -> int:
     """Return how many messages from a sequence on match some filters.
+
+    Args:
+        tidy: Delete the consumer that tells. Else the server does so after some seconds: whoever serves agents has no
+            right to delete any.
 
     Raises:
         JetStreamError: the server refuses to make the consumer.
         BrokerUnavailableError: nobody answered in time.
     """
     where = {"deliver_policy": "by_start_sequence", "opt_start_seq": start, "filter_subjects": list(filters)}
-    return int((await _probe(broker, stream, where))["num_pending"])
+    return int((await _probe(broker, stream, where, tidy=tidy))["num_pending"])
 
 
 async def first_since(broker: Broker, stream: str, seconds: float) -> int:
@@ -40,7 +44,7 @@ async def first_since(broker: Broker, stream: str, seconds: float) -> int:
     return int(made["delivered"]["stream_seq"]) + 1
 
 
-async def _probe(broker: Broker, stream: str, where: Mapping[str, Any]) -> dict[str, Any]:
+async def _probe(broker: Broker, stream: str, where: Mapping[str, Any], *, tidy: bool = True) -> dict[str, Any]:
     name = secrets.token_hex(8)
     config = {
         "name": name,
@@ -52,5 +56,6 @@ async def _probe(broker: Broker, stream: str, where: Mapping[str, Any]) -> dict[
     }
     body = {"stream_name": stream, "config": config, "action": "create"}
     made = await broker.api(f"CONSUMER.CREATE.{stream}.{name}", body, timeout=_TIMEOUT_S)
-    await broker.api(f"CONSUMER.DELETE.{stream}.{name}", timeout=_TIMEOUT_S)
+    if tidy:
+        await broker.api(f"CONSUMER.DELETE.{stream}.{name}", timeout=_TIMEOUT_S)
     return made

@@ -279,7 +279,9 @@ class _SharedReader:
         """Ask how much waits."""
         read_through = self._read_through
         try:
-            waiting = await count_waiting(self._broker, self._stream.name, self._filters(), start=read_through + 1)
+            waiting = await count_waiting(
+                self._broker, self._stream.name, self._filters(), start=read_through + 1, tidy=False
+            )
         except (BrokerUnavailableError, JetStreamError) as error:
             log.debug("asking what waits: %s", error)
             return

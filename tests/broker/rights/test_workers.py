@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from broker.rights.conftest import SHARDED, STATELESS, Components
-from broker.scripted import Counter, Scripted, agent_at, serve, until
+from broker.scripted import Counter, Gate, Scripted, agent_at, serve, until
 from hivewire import AgentId, KvStore, MessageContext, NatsAgentRuntime, TopicId, TypeSubscription, stateless_worker
 from hivewire.provisioning import TypeShape, Upkeep, worker_permissions
 
@@ -237,3 +237,26 @@ async def test_a_store_of_values_takes_rights_of_its_own(components: Components,
     store = KvStore(runtime, "NAME")
     await store.set("k", {"a": 1})
     assert await store.get("k") == {"a": 1}
+
+
+@pytest.mark.slow
+async def test_readers_without_room_learn_how_much_waits(components: Components, upkeep: Upkeep) -> None:
+    gate = Gate()
+    runtime = components.worker("shop", {"agent": SHARDED})
+    await serve(runtime, "agent", gate)
+    await runtime.start()
+    published = 4_000
+    await asyncio.gather(
+        *(runtime.publish_message(number, TopicId("t", f"k{number % 100}")) for number in range(published))
+    )
+
+    async def waiting() -> int:
+        return sum(each.lag_messages for each in (await upkeep.observe()).types if each.name == "agent")
+
+    async with asyncio.timeout(30):
+        while await waiting() != published:
+            await asyncio.sleep(0.2)
+    gate.opened.set()
+    async with asyncio.timeout(60):
+        while await waiting():
+            await asyncio.sleep(0.2)
