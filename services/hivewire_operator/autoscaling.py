@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from hivewire_operator import metrics
 from hivewire_operator.conditions import Finding
+from hivewire_operator.loads import Load
 from hivewire_operator.resources.agent_deployment import AgentDeploymentSpec, ScalingDirection
 from hivewire_operator.scaling import (
     Change,
@@ -48,6 +49,7 @@ class Autoscaler:
         self._systems = systems
         self._scalers: dict[tuple[str, str], Scaler] = {}
         self._woken: set[tuple[str, str]] = set()
+        self._received: dict[tuple[str, str], Mapping[str, int]] = {}
 
     def wake(self, namespace: str, name: str) -> None:
         """Remember that a direct message waits for a deployment that has no replicas."""
@@ -57,6 +59,7 @@ class Autoscaler:
         """Forget a deployment that is gone, or that somebody else scales."""
         self._scalers.pop((namespace, name), None)
         self._woken.discard((namespace, name))
+        self._received.pop((namespace, name), None)
         for gauge in (metrics.SCALING_PAUSED, metrics.DEPLOYMENT_LAG_MESSAGES):
             try:
                 gauge.remove(namespace, name)
@@ -84,6 +87,7 @@ class Autoscaler:
             replicas=replicas,
             wake=labels in self._woken,
             rollout=is_replacing,
+            active=load is not None and self._is_active(labels, load),
         )
         self._woken.discard(labels)
         decision = self._scalers.setdefault(labels, Scaler()).decide(_policy(spec), seen)
@@ -95,6 +99,12 @@ class Autoscaler:
             change=decision.change,
             findings=(_lag(problem), _delegated(spec), *_scaling(decision, spec)),
         )
+
+    def _is_active(self, labels: tuple[str, str], load: Load) -> bool:
+        """Tell whether direct messages came since the last look, though none may be there now."""
+        before = self._received.get(labels, {})
+        self._received[labels] = load.received
+        return any(number > before.get(session, 0) for session, number in load.received.items())
 
 
 def _policy(spec: AgentDeploymentSpec) -> ScalingPolicy:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from hivewire.observation import Observation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """Unfinished messages: events that wait or run, and direct messages that wait or run."""
+    """Unfinished messages: events that wait or run, and direct messages that wait or run.
+
+    `received` counts the direct messages that came so far, by session: most are over before anybody looks.
+    """
 
     lag_messages: int
     calls: int
+    received: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def messages(self) -> int:
@@ -26,5 +30,9 @@ def load_of(observation: Observation, deployment: str, types: Collection[str]) -
     lags = {each.name: each.lag_messages for each in observation.types}
     if not all(each in lags for each in types):
         return None
-    calls = sum(each.calls for each in observation.sessions if each.deployment == deployment)
-    return Load(lag_messages=sum(lags[each] for each in types), calls=calls)
+    sessions = [each for each in observation.sessions if each.deployment == deployment]
+    return Load(
+        lag_messages=sum(lags[each] for each in types),
+        calls=sum(each.calls for each in sessions),
+        received={each.session: each.received for each in sessions},
+    )

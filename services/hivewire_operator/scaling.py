@@ -65,7 +65,8 @@ class Observation:
     """What is seen of a deployment at `time`, in seconds on a clock that never goes back.
 
     `load` counts unfinished messages; None: it can't be read. `replicas` is what the Deployment asks for now. `wake`:
-    a direct message waits for a type that nobody serves. `rollout`: its pods are being replaced.
+    a direct message waits for a type that nobody serves. `rollout`: its pods are being replaced. `active`: something
+    came and went since the last look.
     """
 
     time: float
@@ -73,6 +74,7 @@ class Observation:
     replicas: int
     wake: bool = False
     rollout: bool = False
+    active: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +106,7 @@ class Scaler:
 
     def decide(self, policy: ScalingPolicy, seen: Observation) -> Decision:
         """Return what to do about what is seen now. Times must not go back."""
-        if seen.load or seen.wake or self._busy_at is None:
+        if seen.load or seen.wake or seen.active or self._busy_at is None:
             # After a restart nobody knows for how long nothing has waited.
             self._busy_at = seen.time
         hold = _hold(policy, seen)

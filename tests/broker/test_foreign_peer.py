@@ -175,7 +175,7 @@ async def test_the_records_are_as_documented(runtime: NatsAgentRuntime, peer: As
     assert position["stream"] == record["begins"]["stream"]
     assert position["floor"] >= record["begins"]["sequence"]
     session = await peer("record", bucket="leases", key=f"default.{position['owner']}")
-    assert set(session) == {"format", "session", "deployment", "instance", "state", "types", "calls"}
+    assert set(session) == {"format", "session", "deployment", "instance", "state", "types", "calls", "received"}
     assert (session["session"], session["state"], session["types"]) == (position["owner"], "serving", ["clerk"])
 
 

@@ -40,8 +40,8 @@ SessionState = Literal["serving", "draining"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRecord:
-    """What a process tells the others about itself: who it is, which types it serves, and how many direct messages wait
-    or run there."""
+    """What a process tells the others about itself: who it is, which types it serves, how many direct messages wait or
+    run there, and how many it has received since it began."""
 
     session: str
     deployment: str
@@ -49,6 +49,7 @@ class SessionRecord:
     state: SessionState
     types: tuple[str, ...] = ()
     calls: int = 0
+    received: int = 0
 
     def to_json(self) -> bytes:
         return json.dumps({"format": FORMAT, **asdict(self)}, separators=(",", ":")).encode()
@@ -70,6 +71,7 @@ class SessionRecord:
             state=data["state"],
             types=tuple(data.get("types", ())),
             calls=int(data.get("calls", 0)),
+            received=int(data.get("received", 0)),
         )
 
 
@@ -91,6 +93,7 @@ class _Shared:
     types: tuple[str, ...] = ()
     open_calls: dict[str, float] = field(default_factory=dict)
     loop_seen_at: float = 0.0
+    received: int = 0
 
 
 class SessionKeeper:
@@ -174,6 +177,7 @@ class SessionKeeper:
     def call_received(self, reply: str) -> None:
         """Give signs of life to this reply subject until `call_ended`."""
         self._shared.open_calls[reply] = time.monotonic()
+        self._shared.received += 1
 
     def call_ended(self, reply: str) -> None:
         self._shared.open_calls.pop(reply, None)
@@ -262,6 +266,7 @@ class SessionKeeper:
             state=self._shared.state,
             types=self._shared.types,
             calls=len(self._shared.open_calls),
+            received=self._shared.received,
         )
         lease.sent(begun)
         try:

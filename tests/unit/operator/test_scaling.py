@@ -182,3 +182,11 @@ def test_whatever_is_seen_it_stays_within_its_limits_and_never_drops_what_waits(
             assert change.replicas <= max(load, 1, rules.min_replicas)
             assert change.replicas <= max(math.ceil(load / target), 1, rules.min_replicas)
         replicas = change.replicas
+
+
+def test_messages_that_come_and_go_between_two_looks_keep_the_last_replica() -> None:
+    scaler, rules = Scaler(), policy(cooldown_s=60)
+    for time in range(0, 600, 30):
+        assert scaler.decide(rules, seen(time, 0, 1, active=True)).change is None
+    assert scaler.decide(rules, seen(620, 0, 1)).change is None
+    assert scaler.decide(rules, seen(640, 0, 1)).change == Change(replicas=0, direction="down", reason="idle")
