@@ -37,12 +37,17 @@ def cluster(kubeconfig: Path, tmp_path: Path) -> Iterator[Kubectl]:
 
 
 @pytest.fixture(scope="module")
-def release(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
-    """A release of the chart in a namespace of its own, which the tests of a module share."""
+def release(
+    request: pytest.FixtureRequest, kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Release]:
+    """A release of the chart in a namespace of its own, which the tests of a module share.
+
+    The module may have options of `helm install` as RELEASE_OPTIONS.
+    """
     with _namespace(kubeconfig, tmp_path_factory.mktemp("release")) as kubectl:
         kubectl("apply", "--server-side", "--force-conflicts", "-f", str(PROJECT / "k8s/crds"))
         installed = Release(kubectl)
-        installed.install()
+        installed.install(*getattr(request.module, "RELEASE_OPTIONS", ()))
         yield installed
 
 

@@ -1,0 +1,251 @@
+"""Three NATS servers, the operator, the API server and logins: what goes on without them, and what comes back."""
+
+import base64
+import concurrent.futures
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from cluster.kubectl import Kubectl
+from cluster.load import FROM, put_load_on_ledgers
+from cluster.machine.cluster import is_ready, restart
+from cluster.machine.layout import ROOT, Layout
+from cluster.release import NAME, Release, ask
+from hivewire.provisioning import Permissions
+from hivewire_operator.credentials import KeyPair, new_login
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(500)]
+
+RELEASE_OPTIONS = ("--set=nats.nodes=3",)
+LEDGER = {"name": "ledger"}
+WORKER = {"name": "worker", "stateless": True}
+TWO = {"mode": "manual", "minReplicas": 0, "maxReplicas": 2}
+NATS_PODS = f"app.kubernetes.io/instance={NAME},app.kubernetes.io/component=nats"
+ALL = Permissions(publish=(">",), publish_denied=(), subscribe=(">",), inbox_prefix="_INBOX")
+
+TELL = """
+import asyncio, os
+from hivewire import NatsAgentRuntime, TopicId
+from cluster_agents import Task
+
+async def main():
+    runtime = NatsAgentRuntime(os.environ["BROKER_URL"])
+    await runtime.start()
+    for topic, number in {tasks}:
+        await runtime.publish_message(Task(number), TopicId(topic, "{ledger}"))
+    await runtime.stop()
+
+asyncio.run(main())
+"""
+
+AS_ADMINISTRATOR = """
+import asyncio, os, nats
+from hivewire.provisioning import Subjects
+
+async def main():
+    with open("/tmp/administrator", "w") as file:
+        file.write({login})
+    client = await nats.connect(os.environ["BROKER_URL"], user_credentials="/tmp/administrator")
+    jetstream, subjects = client.jetstream(), Subjects(os.environ["HIVEWIRE_NAMESPACE"])
+    stream, consumer = subjects.events_stream, subjects.consumer_of("worker")
+{does}
+    await client.close()
+
+asyncio.run(main())
+"""
+DELETE = """
+    await jetstream.delete_consumer(stream, consumer)
+    await jetstream.delete_stream(subjects.dead_stream)
+"""
+SEE = """
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await jetstream.consumer_info(stream, consumer)
+                await jetstream.stream_info(subjects.dead_stream)
+                break
+            except nats.js.errors.NotFoundError:
+                await asyncio.sleep(0.5)
+    print("back")
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def agents(release: Release) -> None:
+    release.deployment(FROM, WORKER, scaling={"minReplicas": 1, "maxReplicas": 1})
+    release.deployment("ledgers", LEDGER, scaling=TWO)
+    release.kubectl("scale", "agentdeployment/ledgers", "--replicas=2")
+    release.wait_for("agentdeployment", "ledgers", lambda found: found["status"].get("readyReplicas") == 2)
+    release.wait_until("agentdeployment", FROM, "Ready", "True")
+
+
+@contextmanager
+def load(release: Release, prefix: str, **what: Any) -> Iterator[None]:
+    """Do something while there is load, which has to come through unharmed."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        running = pool.submit(put_load_on_ledgers, release, prefix, **what)
+        yield
+        running.result(400)
+
+
+def numbers(release: Release, ledger: str) -> list[int]:
+    """Ask a ledger through the gateway."""
+    with release.gateway() as gateway:
+        answer = ask(gateway, f"ledger/{ledger}", "Recall")
+    assert answer.status_code == 200, answer.text
+    found: list[int] = answer.json()["numbers"]
+    return found
+
+
+def tell(release: Release, ledger: str, *tasks: tuple[str, int]) -> None:
+    release.run(TELL.format(tasks=list(tasks), ledger=ledger), within=FROM)
+
+
+def wait_until_told(release: Release, ledger: str, number: int) -> list[int]:
+    deadline = time.monotonic() + 60
+    while number not in (found := numbers(release, ledger)):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.3)
+    return found
+
+
+def test_a_subscription_holds_from_its_making_to_its_deletion(release: Release) -> None:
+    release.kubectl.apply(
+        {
+            "apiVersion": "hivewire.dev/v1alpha1",
+            "kind": "AgentSubscription",
+            "metadata": {"name": "extra"},
+            "spec": {"agentType": "ledger", "topicType": "extra"},
+        }
+    )
+    release.wait_until("agentsubscription", "extra", "Ready", "True")
+    tell(release, "subscribed", ("extra", 1), ("task", 2))
+    assert wait_until_told(release, "subscribed", 2) == [1, 2]
+
+    release.kubectl("delete", "agentsubscription", "extra", "--timeout=30s")
+    deadline = time.monotonic() + 60
+    number = 10
+    while True:
+        tell(release, "subscribed", ("extra", number), ("task", number + 1))
+        if number not in wait_until_told(release, "subscribed", number + 1):
+            return
+        assert time.monotonic() < deadline, "the subscription is still there"
+        number += 10
+
+
+def test_a_stream_and_a_consumer_that_somebody_deleted_come_back(release: Release) -> None:
+    login = repr(_administrator(release.kubectl))
+    release.run(AS_ADMINISTRATOR.format(login=login, does=DELETE), within=FROM)
+    assert "back" in release.run(AS_ADMINISTRATOR.format(login=login, does=SEE), within=FROM)
+
+
+def test_agents_go_on_without_their_system_and_it_takes_them_up_again(release: Release) -> None:
+    put_load_on_ledgers(release, "retained", keys=1, each=3)
+    before = _names(release, "hivewire.dev/deployment=ledgers")
+    spec = release.kubectl.get("agentsystem", "default")["spec"]
+    assert spec["deletionPolicy"] == "Retain"
+
+    release.kubectl("delete", "agentsystem", "default", "--timeout=30s")
+    put_load_on_ledgers(release, "unruled", keys=2, each=5)
+
+    release.kubectl.apply(
+        {
+            "apiVersion": "hivewire.dev/v1alpha1",
+            "kind": "AgentSystem",
+            "metadata": {"name": "default"},
+            "spec": spec,
+        }
+    )
+    release.wait_until("agentsystem", "default", "Ready", "True")
+    release.wait_until("agentdeployment", "ledgers", "Ready", "True")
+    assert _names(release, "hivewire.dev/deployment=ledgers") == before
+    # The gateway's login went with the system, and a pod's mounted Secret follows within 90 s.
+    with release.gateway() as gateway:
+        deadline = time.monotonic() + 150
+        while (answer := ask(gateway, "ledger/retained0", "Recall")).status_code == 503:
+            assert time.monotonic() < deadline, answer.text
+            time.sleep(1)
+    assert answer.json()["numbers"] == [0, 1, 2]
+
+
+def test_nothing_is_lost_when_one_nats_server_and_then_all_are_deleted_under_load(release: Release) -> None:
+    with load(release, "restarted", keys=20, each=100, pause_s=0.2):
+        time.sleep(3)
+        release.kubectl("delete", "pod", f"{NAME}-nats-0", "--timeout=50s")
+        release.kubectl("rollout", "status", f"statefulset/{NAME}-nats", "--timeout=50s")
+        release.kubectl("delete", "pod", "-l", NATS_PODS, "--timeout=50s")
+        release.kubectl("rollout", "status", f"statefulset/{NAME}-nats", "--timeout=50s")
+    release.wait_until("agentsystem", "default", "Ready", "True")
+
+
+def test_agents_work_on_while_the_api_server_restarts_and_the_operator_finds_it_again(release: Release) -> None:
+    layout = Layout(ROOT)
+    if release.kubectl.kubeconfig != layout.kubeconfig or not is_ready(layout):
+        pytest.skip("the cluster is not one of `make cluster-up`")
+    before = _names(release, "hivewire.dev/deployment=ledgers")
+    restart(layout, "kube-apiserver")
+    _wait_until_served(release.kubectl)
+    put_load_on_ledgers(release, "unserved", keys=10, each=20)
+    release.kubectl("scale", "agentdeployment/ledgers", "--replicas=1")
+    release.wait_for("agentdeployment", "ledgers", lambda found: found["status"].get("readyReplicas") == 1)
+    assert _names(release, "hivewire.dev/deployment=ledgers") < before
+    release.kubectl("scale", "agentdeployment/ledgers", "--replicas=2")
+    release.wait_for("agentdeployment", "ledgers", lambda found: found["status"].get("readyReplicas") == 2)
+
+
+def test_logins_are_replaced_under_load_before_they_expire(release: Release) -> None:
+    pods = _names(release, "hivewire.dev/deployment=ledgers")
+    before = release.kubectl.get("secret", "hivewire-ledgers-nats")["data"]
+    # What is mounted follows within 90 s, half of this life.
+    release.kubectl("annotate", "secret", "hivewire-login-default", "hivewire.dev/login-seconds=240", "--overwrite")
+    try:
+        with load(release, "renewed", keys=10, each=130, pause_s=1.0):
+            release.wait_for("secret", "hivewire-ledgers-nats", lambda found: found["data"] != before, timeout_s=60)
+            deadline = time.monotonic() + 150
+            while not all(_has_new_login(release, pod) for pod in pods):
+                assert time.monotonic() < deadline, "pods keep to their old logins"
+                time.sleep(1)
+    finally:
+        release.kubectl("annotate", "secret", "hivewire-login-default", "hivewire.dev/login-seconds-")
+    assert _names(release, "hivewire.dev/deployment=ledgers") == pods
+
+
+def _has_new_login(release: Release, pod: str) -> bool:
+    return "with new credentials" in release.kubectl("logs", pod)
+
+
+def _names(release: Release, selector: str) -> set[str]:
+    found = json.loads(release.kubectl("get", "pods", "-l", selector, "-o", "json"))
+    return {pod["metadata"]["name"] for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]}
+
+
+def _administrator(kubectl: Kubectl) -> str:
+    """Make a login that may do everything in the account of the agents."""
+    data = kubectl.get("secret", "hivewire-login-default")["data"]
+    account, seed = (base64.b64decode(data[key]).decode().strip() for key in ("account", "signing-key"))
+    login = new_login(
+        KeyPair(seed),
+        name="administrator",
+        permissions=ALL,
+        now=time.time(),
+        lives_s=600,
+        entropy=secrets.token_bytes(32),
+        account=account,
+    )
+    return login.file
+
+
+def _wait_until_served(kubectl: Kubectl) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            kubectl("get", "--raw", "/readyz")
+            return
+        except AssertionError:
+            assert time.monotonic() < deadline, "the API server does not come back"
+            time.sleep(0.5)
