@@ -1,6 +1,8 @@
-"""The agents of this image: `greeter` answers a name with a greeting."""
+"""The agents of this image: `greeter` answers a name with a greeting, and welcomes who arrives."""
 
-from hivewire import AgentRuntime, MessageContext, RoutedAgent, rpc
+import asyncio
+
+from hivewire import AgentRuntime, MessageContext, RoutedAgent, event, rpc
 
 
 class Greeter(RoutedAgent):
@@ -9,6 +11,10 @@ class Greeter(RoutedAgent):
     @rpc
     async def greet(self, message: str, ctx: MessageContext) -> str:
         return f"Hello, {message}!"
+
+    @event
+    async def welcome(self, message: str, ctx: MessageContext) -> None:
+        await asyncio.sleep(1)  # stands for work
 
 
 async def setup(runtime: AgentRuntime) -> None:
