@@ -24,7 +24,7 @@ SCALED = {
 
 PUBLISH = """
 import asyncio, os
-from hivewire import AgentId, NatsAgentRuntime, TopicId
+from hivewire import AgentId, HivewireError, NatsAgentRuntime, TopicId
 from cluster_agents import Numbers, Recall, Task
 
 KEYS, EACH = {keys}, {each}
@@ -40,7 +40,12 @@ async def main():
     async def until_complete(key):
         while True:
             ledger = AgentId("ledger", "{prefix}" + str(key))
-            numbers = (await runtime.send_message(Recall(), ledger, timeout=120)).numbers
+            try:
+                numbers = (await runtime.send_message(Recall(), ledger, timeout=120)).numbers
+            except HivewireError as error:  # its pod, or NATS, was killed
+                print(error, flush=True)
+                await asyncio.sleep(1)
+                continue
             if len(numbers) >= EACH:
                 assert numbers == list(range(EACH)), (key, numbers)
                 return
