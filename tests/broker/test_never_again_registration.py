@@ -101,6 +101,43 @@ async def test_row_19_what_is_registered_before_start_is_there_after_it(new_runt
     assert agent.seen == ["call", "exact", "prefix"]
 
 
+async def test_what_is_published_while_a_second_worker_registers_step_by_step_is_handled(
+    new_runtime: NewRuntime,
+) -> None:
+    worker, replica, caller = new_runtime(), new_runtime(), new_runtime()
+    seen: list[Any] = []
+
+    async def note(agent: Scripted, message: Any, ctx: MessageContext) -> None:
+        seen.append(message)
+
+    await serve(worker, "agent", note)
+    await worker.start()
+    await caller.connect()
+    await replica.connect()
+    await replica.register_factory("agent", lambda: Scripted(note), expected_class=Scripted)
+    await caller.publish_message("between", TOPIC)
+    await replica.add_subscription(TypeSubscription("t", "agent"))
+    await replica.start()
+    await caller.publish_message("after", TOPIC)
+    await until(lambda: "after" in seen)
+    assert seen == ["between", "after"]
+
+
+async def test_what_a_second_worker_does_not_subscribe_to_holds_no_longer_once_it_has_started(
+    new_runtime: NewRuntime,
+) -> None:
+    worker, replica = new_runtime(), new_runtime()
+    await serve(worker, "agent")
+    await worker.start()
+    await replica.connect()
+    await replica.register_factory("agent", Scripted)
+    await replica.add_subscription(TypeSubscription("u", "agent"))
+    await replica.start()
+    record = replica._registry.get("agent")
+    assert record is not None
+    assert record.declared == {"exact:u"}
+
+
 async def test_row_26_an_agent_of_another_process_is_described_and_gives_and_takes_its_state(
     new_runtime: NewRuntime,
 ) -> None:

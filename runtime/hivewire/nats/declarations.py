@@ -1,7 +1,8 @@
 """What this process registers: types with their shapes, instances, and subscriptions, before and after it is connected.
 
 Until there is a registry to tell, everything is kept here; `announce` then tells all of it. Afterwards each change goes
-to the registry at once.
+to the registry at once. As long as the code may still add to what it declares, what processes before it declared holds
+too: a subscription that both have never lapses in between. `settle` ends that.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Declarations:
         self._provisioning: Provisioning | None = None
         self._message_records: MessageRecords | None = None
         self._messages: dict[str, TypeMessages] = {}
+        self._settled = False
         self.instances: list[AgentId] = []
 
     @property
@@ -58,6 +60,16 @@ class Declarations:
             else:
                 for topic_filter in self._filters.pop(agent_type):
                     await registry.add(agent_type, topic_filter)
+
+    async def settle(self) -> None:
+        """What is declared by now is all: what the code of before subscribed to beside it holds no longer.
+
+        Raises:
+            ValueError: a type is registered elsewhere with another shape.
+        """
+        self._settled = True
+        for agent_type in self.shapes:
+            await self._declare(agent_type)
 
     async def add_type(
         self,
@@ -135,7 +147,7 @@ class Declarations:
         if self._registry is None:
             return
         shape, filters = self._shapes[agent_type], self._filters[agent_type]
-        if shape.kind == "instances":
+        if shape.kind == "instances" or not self._settled:
             await self._registry.join(agent_type, shape, filters)
         else:
             await self._registry.declare(agent_type, shape, filters)

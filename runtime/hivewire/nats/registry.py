@@ -236,7 +236,7 @@ class Registry:
         return await self._change(agent_type, change)
 
     async def join(self, agent_type: str, shape: TypeShape, filters: Iterable[TopicFilter]) -> TypeRecord:
-        """Register a type that other processes register too, each with its own agents; sets add up.
+        """Register a type with what its code subscribes to beside what others declare; sets add up.
 
         Raises:
             ValueError: the type exists with another shape.

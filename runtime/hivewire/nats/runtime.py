@@ -262,6 +262,7 @@ class NatsAgentRuntime(OperatingHost):
         self._expect("connected")
         self._state = "starting"
         try:
+            await self._declarations.settle()
             await self._serving.open()
             await self._serving.serve(self._declarations.shapes)
             for agent_id in self._declarations.instances:
