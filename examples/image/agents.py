@@ -14,7 +14,7 @@ class Greeter(RoutedAgent):
 
     @event
     async def welcome(self, message: str, ctx: MessageContext) -> None:
-        await asyncio.sleep(1)  # stands for work
+        await asyncio.sleep(5)  # stands for work
 
 
 async def setup(runtime: AgentRuntime) -> None:
