@@ -19,7 +19,7 @@ test: $(VENV)/ready
 test-all: $(VENV)/ready
 	$(BIN)/pytest -n 2 --dist worksteal -m "slow and not chaos and not cluster" $(OR_ALONE)
 	$(BIN)/pytest -n 1 -m "slow and chaos" $(OR_ALONE)
-	PYTHONPATH=tests $(BIN)/python -m cluster.machine run $(BIN)/pytest -n 1 -m cluster
+	PYTHONPATH=tests $(BIN)/python -m cluster.machine run sh -c '$(BIN)/pytest -n 1 -m cluster $(OR_ALONE)'
 
 # 20 minutes of workers that join and leave under load. `python -m soak --minutes N` does it for less.
 soak: $(VENV)/ready
