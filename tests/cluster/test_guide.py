@@ -40,7 +40,7 @@ def test_the_commands_of_the_guide_run_in_order_and_in_time(cluster: Kubectl, tm
         if block.language == "yaml" and (name := _FILE.match(text)):
             (tmp_path / name[1]).write_text(text)
         elif block.language == "sh":
-            script.append(f"SECONDS=0\n{text}\necho step {block.line} took $SECONDS\n")
+            script.append(f"SECONDS=0\n{text}\necho; echo step {block.line} took $SECONDS\n")
     (tmp_path / "values.yaml").write_text(yaml.safe_dump(yaml.safe_load(VALUES.read_text()) | _SHARED))
 
     done = _run("\n".join(script), tmp_path, cluster.kubeconfig)
