@@ -37,7 +37,7 @@ _ROLLOUT_POLL_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Applied:
-    manifest: Manifest
+    manifest: Manifest | None
     at: float
 
 
@@ -162,25 +162,23 @@ class Deployments:
         return None
 
     async def _apply_parts(self, workload: Workload, system: System) -> None:
-        resync_s = system.spec.resync_seconds
-        await self._apply("ServiceAccount", service_account(workload), resync_s)
-        budget = disruption_budget(workload)
-        if budget is not None:
-            await self._apply("PodDisruptionBudget", budget, resync_s)
-        elif self._applied.pop(("PodDisruptionBudget", workload.namespace, workload.name), None) is not None:
-            await self._cluster.delete("PodDisruptionBudget", workload.namespace, workload.name)
         if self._has_monitors is None:
             self._has_monitors = await self._cluster.serves("PodMonitor")
-        if self._has_monitors:
-            await self._apply("PodMonitor", pod_monitor(workload), resync_s)
-
-    async def _apply(self, kind: str, manifest: Manifest, resync_s: float) -> None:
-        """Apply what is new, or was not applied for a while."""
-        key = (kind, manifest["metadata"]["namespace"], manifest["metadata"]["name"])
-        before = self._applied.get(key)
-        if before is None or before.manifest != manifest or time.monotonic() - before.at >= resync_s:
-            await self._cluster.apply(kind, manifest)
-            self._applied[key] = _Applied(manifest=manifest, at=time.monotonic())
+        parts = {
+            "ServiceAccount": service_account(workload),
+            "PodDisruptionBudget": disruption_budget(workload),
+            **({"PodMonitor": pod_monitor(workload)} if self._has_monitors else {}),
+        }
+        for kind, manifest in parts.items():
+            key = (kind, workload.namespace, workload.name)
+            before = self._applied.get(key)
+            is_recent = before is not None and time.monotonic() - before.at < system.spec.resync_seconds
+            if before is None or before.manifest != manifest or not is_recent:
+                if manifest is None:
+                    await self._cluster.delete(*key)
+                else:
+                    await self._cluster.apply(kind, manifest)
+                self._applied[key] = _Applied(manifest=manifest, at=time.monotonic())
 
     async def _scale(
         self, system: System, found: Object, spec: AgentDeploymentSpec, deployment: Object | None

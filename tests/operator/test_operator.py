@@ -252,6 +252,9 @@ async def test_the_number_of_pods_follows_whoever_writes_it_in_manual_mode(field
         await field.until("Deployment", "shop", lambda found: found["spec"]["replicas"] == 4)
         await field.condition("AgentDeployment", "shop", "ScalingDelegated", "True", "Manual")
         assert await field.get("PodDisruptionBudget", "shop") is not None
+    async with field.operator():
+        await field.deployment(scaling={"mode": "manual", "maxReplicas": 1})
+        await field.until_gone("PodDisruptionBudget", "shop")
 
 
 SCALED = {"minReplicas": 0, "maxReplicas": 8, "targetLoad": 10, "pollSeconds": 1, "cooldownSeconds": 2} | {
