@@ -4,9 +4,13 @@ import asyncio
 import signal
 from pathlib import Path
 
+import pytest
+
 from api_server import ApiServer
 from child_processes import DEADLINE_S, Program
 from hivewire_operator.cluster import Cluster
+
+pytestmark = pytest.mark.slow  # beside other tests it takes 20 s
 
 COMMAND = Path(__file__).with_name("command.py")
 
