@@ -1,6 +1,7 @@
 """What it takes to run a namespace for others: provision it, keep it, and say what each component may do."""
 
 from hivewire.nats.delivery import DeliveryPolicy
+from hivewire.nats.history import HistoryProgress
 from hivewire.nats.permissions import (
     GATEWAY,
     OPERATOR,
@@ -18,6 +19,7 @@ __all__ = [
     "GATEWAY",
     "OPERATOR",
     "DeliveryPolicy",
+    "HistoryProgress",
     "Permissions",
     "Subjects",
     "TopicFilter",

@@ -152,6 +152,18 @@ class Ledger:
             (entry.agent_types, entry.subscription) == wanted for uid, entry in self.entries.items() if uid in existing
         )
 
+    def alike(self, subscription: Entry) -> list[Entry]:
+        """Return the subscriptions to the same whose names come before that of one."""
+        wanted = (subscription.agent_types, subscription.subscription)
+        return sorted(
+            (
+                entry
+                for entry in self.entries.values()
+                if (entry.agent_types, entry.subscription) == wanted and entry.name < subscription.name
+            ),
+            key=lambda entry: entry.name,
+        )
+
     def without(self, uid: str) -> Ledger:
         """Return it without an object for which everything is done."""
         return replace(self, entries={other: entry for other, entry in self.entries.items() if other != uid})

@@ -257,6 +257,7 @@ async def test_the_number_of_pods_follows_whoever_writes_it_in_manual_mode(field
         await field.until_gone("PodDisruptionBudget", "shop")
 
 
+FROM_BEGINNING = {"start": "Beginning"}
 SCALED = {"minReplicas": 0, "maxReplicas": 8, "targetLoad": 10, "pollSeconds": 1, "cooldownSeconds": 2} | {
     "behavior": {"scaleDown": {"stabilizationWindowSeconds": 1}}
 }
@@ -325,6 +326,49 @@ async def test_a_subscription_holds_as_long_as_its_object_is_there_also_without_
     async with field.operator(), asyncio.timeout(DEADLINE_S):
         while await subscriptions():
             await asyncio.sleep(0.1)
+
+
+async def test_a_subscription_from_the_beginning_brings_what_was_stored_before_it(field: Field) -> None:
+    async with field.operator():
+        await field.system()
+        await field.apply("AgentSubscription", "sold", {"agentType": "counter", "topicType": "sold"} | FROM_BEGINNING)
+        await field.condition("AgentSubscription", "sold", "Ready", "False", "TypeUnknown")
+        publisher = await field.runtime(deployment="elsewhere").connect()
+        for number in range(300):
+            await publisher.publish_message("one", TopicId("sold", str(number)))
+        await field.deployment(scaling=SCALED)
+        await field.condition("AgentSubscription", "sold", "Ready", "True", "Subscribed")
+        await publisher.publish_message("one", TopicId("sold", "last"))
+        await publisher.stop()
+
+        await field.until("AgentDeployment", "shop", lambda found: found["status"].get("lag") == 301)
+
+
+async def test_of_two_subscriptions_to_the_same_the_first_by_name_says_how_events_are_delivered(field: Field) -> None:
+    async def attempts() -> list[int | None]:
+        runtime = await field.runtime(deployment="elsewhere").connect()
+        record = runtime._registry.get("counter")
+        await runtime.stop()
+        assert record is not None
+        return [policy.attempts for _, policy in record.deliveries]
+
+    same = {"agentType": "counter", "topicType": "sold"}
+    async with field.operator():
+        await field.system(resyncSeconds=5)
+        await field.deployment()
+        await field.apply("AgentSubscription", "b", same | {"delivery": {"attempts": 2}})
+        await field.condition("AgentSubscription", "b", "Ready", "True", "Subscribed")
+        assert await attempts() == [2]
+        await field.apply("AgentSubscription", "a", same | {"delivery": {"attempts": 3}})
+        await field.condition("AgentSubscription", "a", "Ready", "True", "Subscribed")
+        assert await attempts() == [3]
+        await field.apply("AgentSubscription", "b", same | {"delivery": {"attempts": 4}})
+        await field.until("AgentSubscription", "b", lambda found: "a says" in str(found.get("status")))
+        assert await attempts() == [3]
+        await field.cluster.delete("AgentSubscription", field.namespace, "a")
+        async with asyncio.timeout(DEADLINE_S):
+            while await attempts() != [4]:
+                await asyncio.sleep(0.1)
 
 
 @pytest.mark.parametrize("policy", ["Retain", "Delete"])

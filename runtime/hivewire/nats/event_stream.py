@@ -127,6 +127,14 @@ class EventStream:
         found = [sequence for sequence in await asyncio.gather(*map(first, filters)) if sequence is not None]
         return min(found, default=None)
 
+    async def last_of(self, subject: str) -> int:
+        """Return the sequence of the last message that a filter matches, as the leader has it; 0: there is none.
+
+        Raises:
+            JetStreamError, BrokerUnavailableError: as for `look`.
+        """
+        return await self._sequence({"last_by_subj": subject}) or 0
+
     async def sequence_at(self, moment: datetime) -> int | None:
         """Return the first sequence that is not older than a moment of the server's clock; None: all are older.
 

@@ -100,8 +100,9 @@ def gateway_permissions(
 
 
 def operator_permissions(subjects: Subjects, *, deployment: str = OPERATOR) -> Permissions:
-    """Return what the operator may do: provision, register types and subscriptions, remove what all have finished,
-    forward schedules, and see who lives. It neither calls agents nor answers for them, nor reads their states."""
+    """Return what the operator may do: provision, register types and subscriptions, send stored events to those that
+    subscribe late, remove what all have finished, forward schedules, and see who lives. It neither calls agents nor
+    answers for them, nor reads their states."""
     events, schedules = subjects.events_stream, subjects.schedules_stream
     registry, positions, leases, state = map(
         _stream,
@@ -116,7 +117,7 @@ def operator_permissions(subjects: Subjects, *, deployment: str = OPERATOR) -> P
             *(f"{_API}.STREAM.{what}.{each}" for what in _ADMINISTRATION for each in _streams(subjects)),
             *(f"{_API}.STREAM.PURGE.{each}" for each in (events, schedules, subjects.dead_stream, state)),
             *(f"{_API}.STREAM.MSG.GET.{each}" for each in (events, registry, positions, leases)),
-            *(f"{_API}.CONSUMER.{what}.{events}.*" for what in ("CREATE", "INFO", "DELETE")),
+            *(f"{_API}.CONSUMER.{what}.{events}.*" for what in ("CREATE", "INFO", "DELETE", "MSG.NEXT")),
             f"{_API}.CONSUMER.CREATE.{schedules}.{subjects.forward_consumer}",
             *(right for each in (registry, positions, leases) for right in _reading(each)),
             *(subjects.bucket_subject(each, ">") for each in (subjects.registry_bucket, subjects.positions_bucket)),

@@ -12,13 +12,13 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from hivewire.exceptions import BrokerUnavailableError, UndeliverableException
 from hivewire.nats.broker import Broker, JetStreamError
-from hivewire.nats.buckets import Bucket, BucketView, Entry, WriteConflictError
+from hivewire.nats.buckets import WRONG_LAST_SEQUENCE, Bucket, BucketView, Entry, WriteConflictError
 from hivewire.nats.delivery import Deliveries, DeliveryPolicy, ordered, with_delivery
 from hivewire.nats.event_stream import EventStream, why_refused
 from hivewire.nats.formats import FORMAT, check_format
@@ -268,6 +268,43 @@ class Registry:
 
         return await self._change(agent_type, change)
 
+    async def deliver(
+        self, agent_type: str, topic_filter: TopicFilter, delivery: DeliveryPolicy | None
+    ) -> TypeRecord | None:
+        """Say how the events of a subscription are delivered, which may be there or still to come; None: there is no
+        such type."""
+        entry = await self._bucket.get(_key(agent_type))
+        if entry.value is None:
+            return None
+        return await self._change(
+            agent_type, lambda record: (record or TypeRecord(name=agent_type)).deliver(topic_filter, delivery)
+        )
+
+    async def add_after(
+        self,
+        agent_type: str,
+        topic_filter: TopicFilter,
+        *,
+        prepare: Callable[[TypeRecord], Awaitable[None]],
+        condition: Mapping[str, str],
+    ) -> None:
+        """Add one subscription, as `add`, unless the event stream refuses its marker on a condition: then it is
+        recorded and not in force.
+
+        Args:
+            prepare: Awaited between the two.
+            condition: Headers that the event stream judges the marker by.
+        """
+        record = await self._update(
+            agent_type, lambda record: (record or TypeRecord(name=agent_type)).add(topic_filter)
+        )
+        await prepare(record)
+        if record.marked < record.change:
+            try:
+                await self._mark(record, condition)
+            except WriteConflictError:
+                return
+
     async def remove(self, agent_type: str, topic_filter: TopicFilter) -> TypeRecord:
         """Remove one subscription; it holds for no event that is published after this returns."""
 
@@ -321,7 +358,7 @@ class Registry:
                 return new
         raise BrokerUnavailableError(f"The registry's record of {agent_type} is changed all the time by others")
 
-    async def _mark(self, record: TypeRecord) -> TypeRecord:
+    async def _mark(self, record: TypeRecord, condition: Mapping[str, str] | None = None) -> TypeRecord:
         """Announce the record's set in the event stream, and note in the record that this was done.
 
         A process may die between the two; the next one that registers the type then does it again. Readers tell markers
@@ -330,8 +367,12 @@ class Registry:
         subscriptions = record.subscriptions
         payload = json.dumps({"type": record.name, **subscriptions.to_json()}, separators=(",", ":")).encode()
         try:
-            stored = await self._broker.store(self._subjects.marker(record.name), payload)
+            stored = await self._broker.store(
+                self._subjects.marker(record.name), payload, headers=dict(condition or {})
+            )
         except JetStreamError as error:
+            if condition and error.code in WRONG_LAST_SEQUENCE:
+                raise WriteConflictError from None
             why = why_refused(error, self._stream.name)
             raise UndeliverableException(f"The subscriptions of {record.name} can't be announced: {why}") from error
         # A type that was there before the stream was made anew takes all that the new one has.

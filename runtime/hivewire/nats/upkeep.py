@@ -20,6 +20,7 @@ from hivewire.nats.buckets import Bucket, BucketView, WriteConflictError
 from hivewire.nats.delivery import DeliveryPolicy
 from hivewire.nats.event_stream import EventStream
 from hivewire.nats.forwarder import Forwarder
+from hivewire.nats.history import Histories, HistoryProgress
 from hivewire.nats.janitor import Janitor
 from hivewire.nats.observation import Observation
 from hivewire.nats.observer import Observer
@@ -224,6 +225,27 @@ class Upkeep:
         """
         topics.tail()
         await self._provision(await self._registry.subscribe(agent_type, topics, delivery))
+
+    async def send_history(
+        self, agent_type: str, topics: TopicFilter, delivery: DeliveryPolicy | None = None
+    ) -> HistoryProgress:
+        """Give a type the stored events that it did not get, and then the subscription to those that come: some of it
+        at each call, until that is `done`. Afterwards it is as with `add_subscription`.
+
+        Raises:
+            ValueError: the filter is too long for a subject.
+            AgentNotFoundError: nobody has registered the type, so nobody would keep the events for it.
+            UndeliverableException: the event stream is full.
+            BrokerUnavailableError: JetStream does not answer or refuses, or another process is at it.
+        """
+        topics.tail()
+        histories = Histories(
+            self._broker, self._subjects, self._stream, self._registry, self._tasks, provision=self._provision
+        )
+        try:
+            return await histories.advance(agent_type, topics, delivery)
+        except JetStreamError as error:
+            raise BrokerUnavailableError(f"JetStream refuses to read the past events: {error}") from error
 
     async def remove_subscription(self, agent_type: str, topics: TopicFilter) -> None:
         """Remove a subscription; it holds for no event that is published after this returns."""

@@ -60,7 +60,8 @@ class AgentSubscriptionSpec(Part):
     topic_prefix: TopicType | None = Field(default=None, description="What topic types begin with.")
     start: Literal["Now", "Beginning"] = Field(
         default="Now",
-        description="Whether the agents get the events that come from now on, or those that are still stored, too.",
+        description="Whether the agents get the events that come from now on, or first those that are still stored and"
+        " that no other subscription brought them.",
         json_schema_extra={
             "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "start can't be changed afterwards"}]
         },
@@ -75,7 +76,6 @@ class AgentSubscriptionStatus(Part):
 
     conditions: Conditions = Field(default=[], description="How the object is.")
     observed_generation: int = Field(default=0, description="The generation of the spec that this tells of.")
-    begins_at: int | None = Field(default=None, description="The sequence in the event stream from which it holds.")
 
 
 class AgentSubscription(Part):

@@ -84,7 +84,6 @@ REFUSED_PUBLISHES = {
             "$JS.API.STREAM.MSG.GET.KV_probed_state",
             "$JS.API.STREAM.PURGE.KV_probed_registry",
             "$JS.API.CONSUMER.CREATE.KV_probed_state.mine",
-            f"$JS.API.CONSUMER.MSG.NEXT.{E}.mine",
             "$JS.API.STREAM.CREATE.OTHER",
             "$JS.API.STREAM.DELETE.OTHER",
             "$SYS.REQ.CLAIMS.UPDATE",

@@ -106,6 +106,22 @@ async def test_subscriptions_from_outside_hold_from_when_they_are_made(component
     assert seen == ["first"]
 
 
+async def test_a_subscription_from_the_beginning_is_within_the_operators_rights(
+    components: Components, upkeep: Upkeep
+) -> None:
+    await upkeep.register_type("agent", SHARDED)
+    publisher = await components.worker("bank", {}).connect()
+    await publisher.publish_message("first", TopicId("t", "k"))
+    while not (await upkeep.send_history("agent", T)).done:
+        pass
+    await publisher.publish_message("second", TopicId("t", "k"))
+    shop = components.worker("shop", {"agent": SHARDED})
+    await shop.register_factory("agent", Scripted, expected_class=Scripted)
+    await shop.start()
+    agent = await agent_at(shop, "agent")
+    await until(lambda: agent.seen == ["first", "second"])
+
+
 async def test_a_type_that_is_registered_with_other_shards_is_refused(upkeep: Upkeep) -> None:
     await upkeep.register_type("agent", SHARDED)
     await upkeep.register_type("agent", SHARDED)
