@@ -135,11 +135,26 @@ CASES: dict[tuple[str, str], Case] = {
     ("AgentDeployment.spec.pod.secrets[]", "Secrets named hivewire-* belong to the operator"): Case(
         refused=(mounted("/keys", "hivewire-cart-nats"),), accepted=(mounted("/keys", "my-hivewire-keys"),)
     ),
-    ("AgentDeployment.spec.pod.secrets[]", "mountPath is an absolute path without '..'"): Case(
-        refused=(mounted("keys"), mounted("/keys/../var/run")), accepted=(mounted("/keys/.hidden"),)
+    (
+        "AgentDeployment.spec.pod.secrets[]",
+        "mountPath is an absolute path: a / before each name, and no name is . or ..",
+    ): Case(
+        refused=tuple(
+            map(mounted, ("keys", "/keys/../var/run", "/keys/.", "/..", "//keys", "/keys//a", "/keys/", "/k y"))
+        ),
+        accepted=tuple(map(mounted, ("/keys/.hidden", "/etc/keys.d/..data", "/k", "/My_keys/a-b"))),
     ),
-    ("AgentDeployment.spec.pod.secrets[]", "below /var/run/secrets only the operator mounts"): Case(
-        refused=(mounted("/var/run/secrets/hivewire"), mounted("/var/run/secrets")), accepted=(mounted("/var/run/x"),)
+    (
+        "AgentDeployment.spec.pod.secrets[]",
+        "/run, /tmp and the same in /var are the pod's own: mount it elsewhere",
+    ): Case(
+        refused=tuple(
+            map(
+                mounted,
+                ("/var/run/secrets/hivewire", "/var/run", "/run/secrets/hivewire", "/run", "/tmp", "/tmp/x", "/var"),
+            )
+        ),
+        accepted=tuple(map(mounted, ("/var/runs", "/tmpl", "/var/lib/run", "/running"))),
     ),
     ("AgentDeployment.spec.pod.imagePullSecrets[]", "Secrets named hivewire-* belong to the operator"): Case(
         refused=({"pod": {"imagePullSecrets": [{"name": "hivewire-cart-nats"}]}},),
