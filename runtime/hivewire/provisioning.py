@@ -13,6 +13,7 @@ from hivewire.nats.permissions import (
 from hivewire.nats.registry import TypeShape
 from hivewire.nats.subjects import Subjects
 from hivewire.nats.topic_filters import TopicFilter
+from hivewire.nats.trust import trusted
 from hivewire.nats.upkeep import Upkeep
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "Upkeep",
     "gateway_permissions",
     "operator_permissions",
+    "trusted",
     "worker_permissions",
 ]

@@ -12,6 +12,8 @@ TEMPLATE_ANNOTATION: Final = f"{GROUP}/template"
 METRICS_PORT: Final = 9090
 METRICS_PORT_NAME: Final = "metrics"
 CREDENTIALS_FOLDER: Final = "/var/run/secrets/hivewire"
+CA_FOLDER: Final = "/var/run/secrets/hivewire-ca"
+CA_KEY: Final = "ca.crt"
 CREDENTIALS_KEY: Final = "nats.creds"
 
 

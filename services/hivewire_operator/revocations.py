@@ -19,6 +19,8 @@ from typing import Any, Final
 import nats.errors
 from nats.aio.client import Client, RawCredentials
 
+from hivewire.exceptions import HivewireError
+from hivewire.provisioning import trusted
 from hivewire_operator.credentials import revocations_of, with_revocations
 from hivewire_operator.login_sources import RevocationKeys
 
@@ -69,7 +71,7 @@ async def revoke(
             raise RevocationError("Somebody else changes the account at the same time, again and again")
     except TimeoutError:
         raise RevocationError(f"NATS at {keys.url} gave no answer") from None
-    except (OSError, nats.errors.Error, ValueError) as error:
+    except (OSError, nats.errors.Error, HivewireError, ValueError) as error:
         raise RevocationError(f"NATS at {keys.url} could not be told whom to let in no more: {error}") from error
 
 
@@ -91,6 +93,7 @@ async def _system_client(keys: RevocationKeys) -> AsyncIterator[Client]:
             reconnect_time_wait=1,
             connect_timeout=_CONNECT_S,
             error_cb=_ignore,
+            tls=trusted(),
         )
         yield client
     finally:

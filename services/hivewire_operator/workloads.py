@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hivewire_operator.names import (
+    CA_FOLDER,
+    CA_KEY,
     CREDENTIALS_FOLDER,
     CREDENTIALS_KEY,
     METRICS_PORT,
@@ -49,7 +51,6 @@ class Workload:
     system: AgentSystemSpec
     image: str
     login: str | None = None
-    certificates: str | None = None
 
 
 def deployment(workload: Workload, template: Manifest) -> Manifest:
@@ -91,6 +92,11 @@ def pod_template(workload: Workload) -> Manifest:
     if workload.login is not None:
         volumes.append({"name": "login", "secret": {"secretName": workload.login, "defaultMode": 0o440}})
         mounts.append({"name": "login", "mountPath": CREDENTIALS_FOLDER, "readOnly": True})
+    if (ca_secret := workload.system.nats.ca_secret) is not None:
+        # Of that Secret, which may hold a private key as well, this alone.
+        items = [{"key": CA_KEY, "path": CA_KEY}]
+        volumes.append({"name": "ca", "secret": {"secretName": ca_secret, "items": items}})
+        mounts.append({"name": "ca", "mountPath": CA_FOLDER, "readOnly": True})
     for number, each in enumerate(pod.secrets):
         volumes.append({"name": f"secret-{number}", "secret": {"secretName": each.secret_name}})
         mounts.append({"name": f"secret-{number}", "mountPath": each.mount_path, "readOnly": True})
@@ -216,6 +222,8 @@ def _environment(workload: Workload) -> list[Manifest]:
     }
     if workload.login is not None:
         own["NATS_CREDS"] = f"{CREDENTIALS_FOLDER}/{CREDENTIALS_KEY}"
+    if workload.system.nats.ca_secret is not None:
+        own["NATS_CA"] = f"{CA_FOLDER}/{CA_KEY}"
     if defaults.otlp_endpoint is not None:
         own["OTEL_EXPORTER_OTLP_ENDPOINT"] = defaults.otlp_endpoint
     users = [_variable(each) for each in workload.spec.pod.env]

@@ -1,7 +1,9 @@
 """What a start says when there is no broker to work with: within seconds, and what to do about it."""
 
 import asyncio
+import shutil
 import socket
+import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing
@@ -128,6 +130,44 @@ async def test_a_refused_login_is_told_without_the_password(credentials: str) ->
     assert "authorization violation" in text.lower()
     assert server.url in text
     assert "wrong" not in text
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for this machine that has signed itself, and its key beside it."""
+    if (openssl := shutil.which("openssl")) is None:
+        pytest.skip("there is no openssl: apt-get install openssl")
+    folder = tmp_path_factory.mktemp("tls")
+    made = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=nats", "-days", "1"]
+    made += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(folder / "tls.key")]
+    subprocess.run([openssl, *made, "-out", str(folder / "tls.crt")], check=True, capture_output=True, timeout=30)
+    return folder / "tls.crt"
+
+
+async def test_a_server_whose_certificate_nobody_knows_is_trusted_when_the_environment_names_it(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls = f'tls {{ cert_file: "{certificate}", key_file: "{certificate.with_name("tls.key")}" }}'
+    async with EmbeddedServer(config_lines=tls) as server:
+        url = server.url.replace("nats:", "tls:")
+        assert "CERTIFICATE_VERIFY_FAILED" in await error_of(url)
+        monkeypatch.setenv("NATS_CA", str(certificate))
+        runtime = await create_distributed_runtime(url)
+        await runtime.stop()
+
+
+@pytest.mark.parametrize(("content", "reason"), [(None, "No such file"), ("nonsense", "no certificate")])
+async def test_certificates_that_can_not_be_read_are_told(
+    nats_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, reason: str
+) -> None:
+    path = tmp_path / "ca.crt"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setenv("NATS_CA", str(path))
+    text = await error_of(nats_url)
+    assert f"The certificates in {path} can't be read" in text
+    assert reason.lower() in text.lower()
+    assert "NATS_CA names a file" in text
 
 
 async def test_tls_to_a_server_without_it_is_an_error(nats_url: str) -> None:

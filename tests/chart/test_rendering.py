@@ -136,6 +136,8 @@ def test_the_first_agent_system_follows_from_where_nats_is(render: Render) -> No
         "deletionPolicy": "Delete",
     }
     assert system(render(MATRIX["external NATS without a login"]))["nats"] == {"url": "tls://a:4222,tls://b:4222"}
+    encrypted = system(render({"nats": {"tls": {"existingSecret": "nats-tls"}}}))["nats"]
+    assert encrypted == {"url": "tls://hivewire-nats.agents.svc:4222", "login": "default", "caSecret": "nats-tls"}
 
 
 def test_a_gateway_without_a_login_waits_for_none(render: Render) -> None:

@@ -104,6 +104,7 @@ imagePullSecrets: {{ toYaml . | nindent 0 }}
 {{- define "hivewire.systemSpec" -}}
 {{- $nats := dict "url" (include "hivewire.natsUrl" .) }}
 {{- with include "hivewire.login" . }}{{ $_ := set $nats "login" . }}{{ end }}
+{{- with include "hivewire.caSecret" . }}{{ $_ := set $nats "caSecret" . }}{{ end }}
 {{- $replicas := ternary .Values.nats.nodes .Values.nats.external.replicas (eq .Values.nats.mode "bundled") | int }}
 {{- $spec := dict "nats" $nats "streams" (dict "replicas" $replicas) }}
 {{- with .Values.otlpEndpoint }}{{ $_ := set $spec "defaults" (dict "otlpEndpoint" .) }}{{ end }}

@@ -34,6 +34,7 @@ from hivewire.nats.client import BrokerClient
 from hivewire.nats.credentials import CredentialsFile
 from hivewire.nats.embedded import EmbeddedServer
 from hivewire.nats.subscription import BrokerSubscription, MessageHandler
+from hivewire.nats.trust import trusted
 
 log = logging.getLogger("hivewire.broker")
 
@@ -66,6 +67,8 @@ class Connection:
     Args:
         credentials: The path of a NATS credentials file. It is read at every connect, and watched. An embedded server
             wants none.
+
+    The environment's NATS_CA names a file of certificates that are trusted beside the system's.
     """
 
     def __init__(self, url: str, *, name: str, credentials: str | None = None) -> None:
@@ -118,7 +121,8 @@ class Connection:
 
         Raises:
             ValueError: the URL's scheme is unknown.
-            BrokerUnavailableError: nobody answers there, the login is refused, or the credentials file is unusable.
+            BrokerUnavailableError: nobody answers there, the login is refused, or the file of credentials or of
+                certificates is unusable.
         """
         if self._url == "embedded":
             server = await self._stack.enter_async_context(EmbeddedServer())
@@ -261,6 +265,7 @@ class Connection:
             "disconnected_cb": partial(self._on_disconnect, client),
             "reconnected_cb": partial(self._on_reconnect, client),
             "closed_cb": partial(self._on_closed, client),
+            "tls": trusted(),
         }
         self._last_error = None
         try:

@@ -28,6 +28,11 @@ class Nats(Part):
         " annotation hivewire.dev/namespaces lists the namespaces that may use it. It has the account signing key that"
         " credentials are minted with, or credentials for all. Left out: no login.",
     )
+    ca_secret: Name | None = Field(
+        default=None,
+        description="Name of a Secret in this namespace whose key ca.crt has the certificates of who signed those of"
+        " NATS, for the pods of agents. Left out: those that their image trusts.",
+    )
 
 
 class Streams(Part):
@@ -86,7 +91,6 @@ class AgentSystemStatus(Part):
     namespace: Annotated[str, Field(max_length=63)] = Field(default="", description="Hivewire's namespace.")
     agent_types: int = Field(default=0, description="Agent types that are registered.")
     sessions: int = Field(default=0, description="Processes that live.")
-    stored_bytes: int = Field(default=0, description="Size of the event stream.")
 
 
 class AgentSystem(Part):

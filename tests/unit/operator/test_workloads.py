@@ -106,6 +106,19 @@ def test_the_login_and_secrets_are_mounted_to_be_read() -> None:
     assert "NATS_CREDS" not in environment(workload(login=None))
 
 
+def test_of_the_secret_with_the_certificates_of_nats_only_those_are_mounted() -> None:
+    made = workload(system={"nats": {"url": "tls://nats:4222", "caSecret": "hivewire-nats-tls"}})
+    mounts = {each["name"]: each for each in container(made)["volumeMounts"]}
+    volumes = {each["name"]: each for each in pod_template(made)["spec"]["volumes"]}
+    assert volumes["ca"]["secret"] == {
+        "secretName": "hivewire-nats-tls",
+        "items": [{"key": "ca.crt", "path": "ca.crt"}],
+    }
+    assert environment(made)["NATS_CA"] == f"{mounts['ca']['mountPath']}/ca.crt"
+    assert mounts["ca"]["readOnly"]
+    assert "NATS_CA" not in environment(workload())
+
+
 def test_replicas_are_never_written_and_labels_of_the_user_can_not_take_pods_away() -> None:
     asked_for = workload(pod={"labels": {"hivewire.dev/deployment": "other", "team": "a"}}, replicas=7)
     made = deployment(asked_for, pod_template(asked_for))
