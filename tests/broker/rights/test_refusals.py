@@ -14,138 +14,17 @@ from hivewire.provisioning import (
     operator_permissions,
     worker_permissions,
 )
+from refusals import Refusals
 
-NS = Subjects("probed")
-E, S, C, D = NS.events_stream, NS.schedules_stream, NS.chunks_stream, NS.dead_stream
+PROBED = Refusals(namespace="probed", deployment="shop", served="cart", other="bank", stateless="crunch")
+NS = Subjects(PROBED.namespace)
 WORKER = worker_permissions(NS, deployment="shop", types={"cart": SHARDED, "mail": STATELESS}, stateless=["crunch"])
 GATEWAY = gateway_permissions(NS, stateless=["crunch"])
 GATEWAY_WITH_WORKERS = gateway_permissions(
     NS, types={"cart": SHARDED}, worker_deployments=["web"], stateless=["crunch"]
 )
 OPERATOR = operator_permissions(NS)
-
-STREAMS = (E, S, C, D, *(f"KV_probed_{each}" for each in ("state", "registry", "leases", "positions")))
-OTHERS = (
-    "$SYS.REQ.SERVER.PING",
-    "$JS.API.STREAM.NAMES",
-    "$JS.API.STREAM.LIST",
-    "$JS.API.ACCOUNT.PURGE.A",
-    "other.rpc.a",
-)
-
-
-def refused_of_workers() -> list[str]:
-    """What nobody but the operator may publish to."""
-    api = [f"$JS.API.STREAM.{what}.{each}" for what in ("CREATE", "UPDATE", "DELETE", "MSG.DELETE") for each in STREAMS]
-    api += [f"$JS.API.STREAM.PURGE.{each}" for each in STREAMS if each != S]
-    api += [f"$JS.API.STREAM.{what}.OTHER" for what in ("INFO", "MSG.GET")]
-    api += ["$JS.API.STREAM.INFO.KV_probed_state", f"$JS.API.STREAM.MSG.GET.{D}"]
-    api += ["$JS.API.STREAM.CREATE.KV_probed_KV_mine", f"$JS.API.STREAM.SNAPSHOT.{E}"]
-    consumers = [f"$JS.API.CONSUMER.DURABLE.CREATE.{E}.mine", f"$JS.API.CONSUMER.PAUSE.{E}.mine"]
-    consumers += [f"$JS.API.CONSUMER.{what}.{E}.crunch" for what in ("CREATE", "MSG.NEXT", "DELETE", "RESET")]
-    consumers += [f"$JS.API.CONSUMER.CREATE.{E}.mine.probed.events.>", f"$JS.API.CONSUMER.LIST.{E}"]
-    consumers += [f"$JS.API.CONSUMER.CREATE.{each}.mine" for each in (S, D, "KV_probed_state", "KV_probed_positions")]
-    consumers += [f"$JS.API.CONSUMER.DELETE.{S}.forward", f"$JS.API.CONSUMER.CREATE.{S}.forward"]
-    consumers += [f"$JS.ACK.{E}.crunch.1.1.1.1.1", f"$JS.ACK.hub.AB.{E}.crunch.1.1.1.1.1.x"]
-    api += ["$JS.API.STREAM.MSG.GET.KV_probed_state", "$JS.API.DIRECT.GET.KV_probed_state"]
-    api += [f"$JS.API.DIRECT.GET.KV_probed_state.$KV.probed_state.{each}" for each in ("bank.k", ">", "*.k")]
-    records = ["$KV.probed_state.bank.k", "$KV.probed_positions.bank.0", "$KV.probed_registry.bank.type"]
-    records += ["$KV.probed_registry.bank.messages", "$KV.probed_leases.bank.s1", "$KV.probed_state.cart.k.more"]
-    messages = ["probed.marker.bank", "probed.dead.bank.k.1", "probed.events.1.193.k1.t", "probed.due.x"]
-    return [*api, *consumers, *records, *messages, *OTHERS]
-
-
-REFUSED_PUBLISHES = {
-    "worker": (WORKER, refused_of_workers()),
-    "gateway": (
-        GATEWAY,
-        [
-            *refused_of_workers(),
-            "$KV.probed_state.cart.k",
-            "$KV.probed_leases._gateway.s1",
-            "$KV.probed_registry.cart.type",
-            "probed.marker.cart",
-            "probed.inbox.cart.1.193.k1",
-            "probed.pod.shop.s1",
-            f"$JS.API.CONSUMER.MSG.NEXT.{S}.forward",
-            "$JS.API.STREAM.MSG.GET.KV_probed_state",
-        ],
-    ),
-    "gateway with workers": (GATEWAY_WITH_WORKERS, [*refused_of_workers(), "$KV.probed_leases.shop.s1"]),
-    "operator": (
-        OPERATOR,
-        [
-            "probed.rpc.cart.1.193.k1",
-            "probed.cancel.c1",
-            "probed.pod.shop.s1",
-            "_INBOX.other.shop.x",
-            "$KV.probed_state.cart.k",
-            "$KV.probed_leases.shop.s1",
-            "$JS.API.STREAM.MSG.GET.KV_probed_state",
-            "$JS.API.STREAM.PURGE.KV_probed_registry",
-            "$JS.API.CONSUMER.CREATE.KV_probed_state.mine",
-            "$JS.API.STREAM.CREATE.OTHER",
-            "$JS.API.STREAM.DELETE.OTHER",
-            "$SYS.REQ.CLAIMS.UPDATE",
-            "$SYS.REQ.SERVER.PING",
-        ],
-    ),
-}
-
-REFUSED_SUBSCRIPTIONS = {
-    "worker": (
-        WORKER,
-        [
-            (">", ""),
-            ("_INBOX.>", ""),
-            ("_INBOX.probed.>", ""),
-            ("_INBOX.probed.bank.>", ""),
-            ("_INBOX.probed._operator.>", ""),
-            ("_INBOX.other.shop.>", ""),
-            ("probed.>", ""),
-            ("probed.rpc.>", ""),
-            ("probed.rpc.*.>", "cart"),
-            ("probed.rpc.bank.>", "bank"),
-            ("probed.rpc.bank.1.193.k1", ""),
-            ("probed.rpc.cart.>", ""),
-            ("probed.rpc.cart.>", "bank"),
-            ("probed.pod.>", ""),
-            ("probed.pod.bank.*", ""),
-            ("probed.event.>", ""),
-            ("probed.chunk.*", ""),
-            ("probed.wake.*", ""),
-            ("$KV.probed_state.>", ""),
-            ("$JS.API.>", ""),
-            ("$JS.EVENT.ADVISORY.>", ""),
-            ("$SYS.>", ""),
-        ],
-    ),
-    "gateway": (
-        GATEWAY,
-        [
-            (">", ""),
-            ("_INBOX.>", ""),
-            ("_INBOX.probed.shop.>", ""),
-            ("probed.rpc.cart.>", "cart"),
-            ("probed.pod._gateway.*", ""),
-            ("probed.event.>", ""),
-            ("$KV.>", ""),
-        ],
-    ),
-    "operator": (
-        OPERATOR,
-        [
-            (">", ""),
-            ("_INBOX.>", ""),
-            ("_INBOX.probed.shop.>", ""),
-            ("probed.rpc.cart.>", "cart"),
-            ("probed.cancel.*", ""),
-            ("probed.event.>", ""),
-            ("$KV.probed_state.>", ""),
-            ("$SYS.>", ""),
-        ],
-    ),
-}
+COMPONENTS = {"worker": WORKER, "gateway": GATEWAY, "gateway with workers": GATEWAY_WITH_WORKERS, "operator": OPERATOR}
 
 
 class Prober:
@@ -194,21 +73,19 @@ async def prober(server: OperatorMode, permissions: Permissions) -> AsyncIterato
         await prober.client.close()
 
 
-@pytest.mark.parametrize("component", REFUSED_PUBLISHES)
+@pytest.mark.parametrize("component", COMPONENTS)
 async def test_what_a_component_may_not_publish_to(operator_mode: OperatorMode, component: str) -> None:
-    permissions, subjects = REFUSED_PUBLISHES[component]
-    async with prober(operator_mode, permissions) as probing:
-        assert [subject for subject in subjects if await probing.publish(subject)] == []
+    async with prober(operator_mode, COMPONENTS[component]) as probing:
+        assert [each for each in PROBED.publishes(component) if await probing.publish(each)] == []
 
 
-@pytest.mark.parametrize("component", REFUSED_SUBSCRIPTIONS)
+@pytest.mark.parametrize("component", ["worker", "gateway", "operator"])
 async def test_what_a_component_may_not_listen_to(operator_mode: OperatorMode, component: str) -> None:
-    permissions, subjects = REFUSED_SUBSCRIPTIONS[component]
-    async with prober(operator_mode, permissions) as probing:
-        assert [each for each in subjects if await probing.subscribe(*each)] == []
+    async with prober(operator_mode, COMPONENTS[component]) as probing:
+        assert [each for each in PROBED.subscriptions(component) if await probing.subscribe(*each)] == []
 
 
-@pytest.mark.parametrize("permissions", [WORKER, GATEWAY, GATEWAY_WITH_WORKERS, OPERATOR])
+@pytest.mark.parametrize("permissions", COMPONENTS.values(), ids=list(COMPONENTS))
 async def test_every_right_is_given(operator_mode: OperatorMode, permissions: Permissions) -> None:
     async with prober(operator_mode, permissions) as probing:
         allowed = [
