@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cluster.kubectl import Kubectl
+from cluster.machine.cluster import offer_volumes_again
 from cluster.machine.layout import Layout
 from cluster.machine.tools import binary
 from cluster.release import PROJECT, Release
@@ -55,6 +56,9 @@ def release(
 def _namespace(kubeconfig: Path, folder: Path) -> Iterator[Kubectl]:
     program = shutil.which("kubectl", path=f"{binary('kubectl').parent}:{os.environ['PATH']}")
     assert program, "there is no kubectl; `make cluster-tools` builds one"
+    if kubeconfig == Layout().kubeconfig:
+        # Nothing else does: there are so many, and each run takes some.
+        offer_volumes_again(Layout())
     namespace = f"hivewire-{secrets.token_hex(4)}"
     kubectl = Kubectl(program=program, kubeconfig=kubeconfig, cache=folder / "kubectl", namespace=namespace)
     kubectl("create", "namespace", kubectl.namespace)

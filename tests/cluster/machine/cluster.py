@@ -1,5 +1,6 @@
 """Brings the cluster up and takes it down. Both may be called again at any time, also after a crash half way."""
 
+import fcntl
 import json
 import os
 import select
@@ -9,8 +10,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from .certificates import make_certificates
 from .configuration import write_configuration
@@ -19,7 +21,7 @@ from .layout import CGROUP, NODE, Layout
 from .requirements import require_cluster
 from .supervisor import CGROUPS
 from .tools import binary
-from .volumes import make_folders, volume_objects
+from .volumes import is_given_up, make_folders, offered_again, volume_objects, wipe
 
 READY_TIMEOUT_S = 180
 END_TIMEOUT_S = 60
@@ -37,7 +39,7 @@ def up(layout: Layout) -> None:
         down(layout)
         _start(layout)
         _wait_until_ready(layout)
-    _make_volumes(layout)
+    _call(layout, "apply", "--filename=-", objects=volume_objects(layout))
 
 
 def down(layout: Layout) -> None:
@@ -67,6 +69,23 @@ def restart(layout: Layout, name: str) -> None:
         raise Failure(f"{name} does not run")
     for pid in found:
         _end(pid)
+
+
+def offer_volumes_again(layout: Layout) -> None:
+    """Wipe the volumes whose claims are gone, and offer them to other claims. May be called at any time.
+
+    Raises:
+        Failure: the cluster refused it.
+    """
+    # Of two that do this at once, the second one would wipe what already has another claim.
+    with (layout.root / "volumes.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        volumes = json.loads(_call(layout, "get", "persistentvolumes", "--output=json"))["items"]
+        given_up = [volume for volume in volumes if is_given_up(layout, volume)]
+        for volume in given_up:
+            wipe(volume)
+        if given_up:
+            _call(layout, "replace", "--filename=-", objects=map(offered_again, given_up))
 
 
 def is_ready(layout: Layout) -> bool:
@@ -118,12 +137,14 @@ def _wait_until_ready(layout: Layout) -> None:
         time.sleep(0.2)
 
 
-def _make_volumes(layout: Layout) -> None:
-    command = [*_kubectl(layout), "apply", "--filename=-"]
-    objects = json.dumps(volume_objects(layout))
-    done = subprocess.run(command, check=False, input=objects, text=True, capture_output=True, timeout=60)
+def _call(layout: Layout, *arguments: str, objects: Iterable[dict[str, Any]] = ()) -> str:
+    """Call kubectl, with objects as its input. Returns what it printed."""
+    given = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
+    command = [*_kubectl(layout), *arguments]
+    done = subprocess.run(command, check=False, input=given, text=True, capture_output=True, timeout=60)
     if done.returncode != 0:
-        raise Failure(f"the cluster refused the volumes: {done.stderr}")
+        raise Failure(f"kubectl {' '.join(arguments)} failed: {done.stderr}")
+    return done.stdout
 
 
 def _supervisors(layout: Layout) -> list[int]:
