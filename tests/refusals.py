@@ -35,8 +35,10 @@ class Refusals:
     stateless: str
 
     def publishes(self, component: str) -> list[str]:
-        """Return what `worker`, `gateway`, `gateway with workers` or `operator` may not publish to."""
+        """Return what `worker`, `gateway`, `gateway with workers`, `administrator` or `operator` may not publish to."""
         ns = self.namespace
+        if component == "administrator":
+            return self._of_administrator()
         if component == "operator":
             return self._of_operator()
         refused = self._of_all_but_the_operator()
@@ -56,7 +58,7 @@ class Refusals:
         return refused
 
     def subscriptions(self, component: str) -> list[Subscription]:
-        """Return what `worker`, `gateway` or `operator` may not listen to."""
+        """Return what `worker`, `gateway`, `administrator` or `operator` may not listen to."""
         ns, deployment, served = self.namespace, self.deployment, self.served
         everything = [(">", ""), ("_INBOX.>", ""), (f"{ns}.event.>", ""), ("$SYS.>", "")]
         if component == "worker":
@@ -110,6 +112,24 @@ class Refusals:
             "$JS.API.STREAM.DELETE.OTHER",
             "$SYS.REQ.CLAIMS.UPDATE",
             "$SYS.REQ.SERVER.PING",
+        ]
+
+    def _of_administrator(self) -> list[str]:
+        ns, names = self.namespace, self._subjects
+        events, schedules, dead = names.events_stream, names.schedules_stream, names.dead_stream
+        streams = (events, schedules, names.chunks_stream, dead, *(f"KV_{ns}_{each}" for each in _BUCKETS))
+        return [
+            *(f"$JS.API.STREAM.{what}.{each}" for what in ("CREATE", "UPDATE", "DELETE") for each in streams),
+            *(f"$JS.API.STREAM.PURGE.{each}" for each in streams if each != schedules),
+            *(f"$JS.API.STREAM.MSG.DELETE.{each}" for each in streams if each != dead),
+            *(f"$JS.API.CONSUMER.{what}.{events}.{self.stateless}" for what in ("CREATE", "MSG.NEXT", "DELETE")),
+            f"$JS.API.CONSUMER.DELETE.{schedules}.forward",
+            f"$KV.{ns}_registry.{self.served}.type",
+            f"$KV.{ns}_positions.{self.served}.0",
+            f"$KV.{ns}_leases.{self.deployment}.s1",
+            f"{ns}.marker.{self.served}",
+            f"{ns}.events.1.193.k1.t",
+            *OTHERS,
         ]
 
     def _of_all_but_the_operator(self) -> list[str]:

@@ -3,9 +3,11 @@
 from hivewire.nats.delivery import DeliveryPolicy
 from hivewire.nats.history import HistoryProgress
 from hivewire.nats.permissions import (
+    ADMINISTRATOR,
     GATEWAY,
     OPERATOR,
     Permissions,
+    admin_permissions,
     gateway_permissions,
     operator_permissions,
     worker_permissions,
@@ -17,6 +19,7 @@ from hivewire.nats.trust import trusted
 from hivewire.nats.upkeep import Upkeep
 
 __all__ = [
+    "ADMINISTRATOR",
     "GATEWAY",
     "OPERATOR",
     "DeliveryPolicy",
@@ -26,6 +29,7 @@ __all__ = [
     "TopicFilter",
     "TypeShape",
     "Upkeep",
+    "admin_permissions",
     "gateway_permissions",
     "operator_permissions",
     "trusted",

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hivewire.provisioning import Permissions, Subjects, TypeShape, gateway_permissions, worker_permissions
+from hivewire.provisioning import (
+    Permissions,
+    Subjects,
+    TypeShape,
+    admin_permissions,
+    gateway_permissions,
+    worker_permissions,
+)
 from hivewire_operator.cluster import Cluster, Object
 from hivewire_operator.conditions import Finding
 from hivewire_operator.departed_logins import DepartedLogins, revoke_departed
 from hivewire_operator.ledger import Entry, OwnerKind
 from hivewire_operator.ledgers import Ledgers
 from hivewire_operator.login_sources import LoginSource, Minting, Refused, Shared, login_secret, login_source
-from hivewire_operator.logins import GATEWAY_SECRET, Owner, ensure_login
+from hivewire_operator.logins import ADMIN_SECRET, GATEWAY_SECRET, Owner, ensure_login
 from hivewire_operator.names import credentials_secret
 from hivewire_operator.own_logins import OwnLogins
 from hivewire_operator.resources.agent_deployment import AgentDeploymentSpec
@@ -66,16 +73,17 @@ class Access:
         """Look at everything again when an object of this name comes back."""
         self._checked.pop((namespace, name), None)
 
-    async def of_gateway(
-        self, found: Object, spec: AgentSystemSpec, source: Usable | None, *, stateless: Iterable[str]
+    async def of_system(
+        self, found: Object, spec: AgentSystemSpec, source: Usable | None, *, stateless: Collection[str]
     ) -> float | None:
-        """See to the gateway's login. Returns when to look at it again, in seconds since 1970; None: no need to.
+        """See to the logins of the gateway and, where it is asked for, the administrator. Returns when to look at them
+        again, in seconds since 1970; None: no need to.
 
         Raises:
             as `ensure_login`.
         """
         metadata = found["metadata"]
-        permissions = gateway_permissions(Subjects(metadata["namespace"]), stateless=stateless)
+        subjects = Subjects(metadata["namespace"])
         entry = Entry(
             kind="AgentSystem",
             name=metadata["name"],
@@ -83,7 +91,14 @@ class Access:
             url=spec.nats.url,
             deletes=spec.deletion_policy == "Delete",
         )
-        return await self._ensure(metadata["namespace"], entry, GATEWAY_SECRET, source, permissions, spec)
+        wanted = {GATEWAY_SECRET: gateway_permissions(subjects, stateless=stateless)}
+        if spec.admin_login:
+            wanted[ADMIN_SECRET] = admin_permissions(subjects, stateless=stateless)
+        dues = [
+            await self._ensure(subjects.namespace, entry, secret, source, permissions, spec)
+            for secret, permissions in wanted.items()
+        ]
+        return min((due for due in dues if due is not None), default=None)
 
     async def of_deployment(
         self,

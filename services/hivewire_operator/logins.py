@@ -26,6 +26,7 @@ __all__ = ["Cause", "Kept", "Needed", "Owner", "decide", "due_at", "ensure_login
 Cause = Literal["missing", "not known", "other issuer", "other rights", "half over", "not the shared one"]
 
 GATEWAY_SECRET: Final = "hivewire-gateway-nats"
+ADMIN_SECRET: Final = "hivewire-admin-nats"
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ class Systems:
         problem = await self._kept(system)
         if was != (spec, source, stateless, system.upkeep is None):
             self._on_change(namespace)
-        gateway_due = await self._access.of_gateway(found, spec, source, stateless=stateless)
+        logins_due = await self._access.of_system(found, spec, source, stateless=stateless)
         undeleted = await delete_departed(
             self._access.ledgers, namespace, lambda: self._access.existing(namespace), system.upkeep
         )
@@ -143,7 +143,7 @@ class Systems:
         if problem or undeleted or departed.failed:
             return _AGAIN_S
         now = time.time()
-        due = [each - now for each in (own_due, gateway_due) if each is not None]
+        due = [each - now for each in (own_due, logins_due) if each is not None]
         return max(min([float(spec.resync_seconds), *due]), 0.2)
 
     async def _connected(

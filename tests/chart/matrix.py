@@ -24,6 +24,7 @@ EVERYTHING: dict[str, Any] = {
         "podAnnotations": {"a": "b"},
         "podLabels": {"c": "d"},
     },
+    "toolbox": {"enabled": True, "nodeSelector": {"disk": "ssd"}, "priorityClassName": "low"},
     "nats": {
         "nodes": 3,
         "tls": {"existingSecret": "nats-tls"},
@@ -53,6 +54,7 @@ EXTERNAL: dict[str, Any] = {
             "caSecret": "nats-ca",
         },
     },
+    "toolbox": {"enabled": True},
     "networkPolicies": {"enabled": True},
 }
 

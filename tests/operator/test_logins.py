@@ -5,18 +5,28 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hivewire.provisioning import Permissions, Subjects, TypeShape, gateway_permissions, worker_permissions
+from hivewire.provisioning import (
+    Permissions,
+    Subjects,
+    TypeShape,
+    admin_permissions,
+    gateway_permissions,
+    worker_permissions,
+)
+from hivewire_operator.access import Access
 from hivewire_operator.cluster import ApiError, Cluster, Object
 from hivewire_operator.credentials import Login
 from hivewire_operator.ledger import Entry, Issued, Ledger
 from hivewire_operator.ledgers import Ledgers, MalformedLedgerError
 from hivewire_operator.login_sources import Shared, texts_of
-from hivewire_operator.logins import GATEWAY_SECRET, Owner, ensure_login
+from hivewire_operator.logins import ADMIN_SECRET, GATEWAY_SECRET, Owner, ensure_login
 from hivewire_operator.names import credentials_secret
+from hivewire_operator.resources.agent_system import AgentSystemSpec, Nats
 from unit.operator.login_secrets import creds, minting
 
 OWN = "default"
@@ -142,6 +152,21 @@ async def test_the_gateways_login_belongs_to_the_system(kept: Kept) -> None:
     await kept.ensure(now=1_000)
     assert (await kept.secret())["metadata"]["ownerReferences"][0]["kind"] == "AgentSystem"
     assert (await kept.login()).rights == kept.permissions.claims()
+
+
+async def test_a_system_has_a_login_for_the_command_line_where_it_is_asked_for(kept: Kept, tmp_path: Path) -> None:
+    access = Access(kept.cluster, own_namespace=OWN, folder=tmp_path)
+    metadata = {"namespace": kept.namespace, "name": "default", "uid": f"{kept.namespace}-s"}
+    for asked_for in (False, True):
+        spec = AgentSystemSpec(nats=Nats(url="nats://n:4222"), admin_login=asked_for)
+        due = await access.of_system({"metadata": metadata}, spec, SOURCE, stateless=["mail"])
+        assert due is not None
+        found = await kept.cluster.get("Secret", kept.namespace, ADMIN_SECRET)
+        assert (found is not None) == asked_for
+    assert found is not None
+    login = Login.read(texts_of(found)["nats.creds"] + "\n")
+    assert login.rights == admin_permissions(Subjects(kept.namespace), stateless=["mail"]).claims()
+    assert len((await kept.ledgers.load(kept.namespace)).users_of(metadata["uid"])) == 2
 
 
 async def test_a_ledger_that_can_not_be_read_is_left_alone_and_no_login_is_made(kept: Kept) -> None:

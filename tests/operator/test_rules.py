@@ -94,9 +94,10 @@ RESERVED = (
 )
 
 CASES: dict[tuple[str, str], Case] = {
-    ("AgentDeployment", "this name is the gateway's: its login would be that of the pods"): Case(
-        refused=({"named": "gateway"},), accepted=({"named": "gateways"},)
-    ),
+    (
+        "AgentDeployment",
+        "this name is the gateway's or the administrator's: their login would be that of the pods",
+    ): Case(refused=({"named": "gateway"}, {"named": "admin"}), accepted=({"named": "gateways"},)),
     (
         "AgentDeployment.spec",
         "maxReplicas is above the shards of every agent type: the pods beyond would have no work",

@@ -107,6 +107,7 @@ imagePullSecrets: {{ toYaml . | nindent 0 }}
 {{- with include "hivewire.caSecret" . }}{{ $_ := set $nats "caSecret" . }}{{ end }}
 {{- $replicas := ternary .Values.nats.nodes .Values.nats.external.replicas (eq .Values.nats.mode "bundled") | int }}
 {{- $spec := dict "nats" $nats "streams" (dict "replicas" $replicas) }}
+{{- if .Values.toolbox.enabled }}{{ $_ := set $spec "adminLogin" true }}{{ end }}
 {{- with .Values.otlpEndpoint }}{{ $_ := set $spec "defaults" (dict "otlpEndpoint" .) }}{{ end }}
 {{- mustMergeOverwrite $spec (deepCopy .Values.system.spec) | toJson }}
 {{- end }}

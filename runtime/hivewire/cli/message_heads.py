@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Final
 
 from hivewire.cli.waiting import first_of
+from hivewire.exceptions import BrokerUnavailableError
 from hivewire.model.ids import AgentId
 from hivewire.model.topics import TopicId
 from hivewire.nats.broker import Broker
@@ -26,6 +27,7 @@ from hivewire.nats.tokens import token
 
 _BATCH = 1_000
 _WINDOW = 2_000
+_SILENCE_S = 20.0
 _trace_of: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?").fullmatch
 
 
@@ -117,7 +119,11 @@ async def read_headers(
     last: int,
     take: Callable[[StreamMessage], None],
 ) -> None:
-    """Hand the messages of a stream that match, from one sequence to another, to `take`, without their payloads."""
+    """Hand the messages of a stream that match, from one sequence to another, to `take`, without their payloads.
+
+    Raises:
+        BrokerUnavailableError: nothing came for 20 s.
+    """
     if first > last:
         return
     read_through = first - 1
@@ -127,6 +133,8 @@ async def read_headers(
         nonlocal read_through
         if message.sequence <= last and message.sequence > read_through:
             read_through = message.sequence
+            if not silence.expired():
+                silence.reschedule(asyncio.get_running_loop().time() + _SILENCE_S)
             take(message)
         if message.sequence >= last or message.pending == 0:
             ended.set()
@@ -147,4 +155,10 @@ async def read_headers(
         headers_only=True,
         batch=_BATCH,
     )
-    await first_of(reader.run(), ended.wait())
+    try:
+        async with asyncio.timeout(_SILENCE_S) as silence:
+            await first_of(reader.run(), ended.wait())
+    except TimeoutError:
+        raise BrokerUnavailableError(
+            f"Nothing came from the stream {stream} for {_SILENCE_S:g} s: is this login allowed to read it?"
+        ) from None

@@ -25,6 +25,7 @@ from hivewire.nats.subjects import Subjects, type_token
 
 GATEWAY: Final = "_gateway"
 OPERATOR: Final = "_operator"
+ADMINISTRATOR: Final = "_admin"
 """Deployments of the components themselves; no name of a Kubernetes object begins like this."""
 
 _API: Final = "$JS.API"
@@ -127,6 +128,39 @@ def operator_permissions(subjects: Subjects, *, deployment: str = OPERATOR) -> P
             *_forwarding(subjects),
         ],
         subscribe=[subjects.wakes],
+    )
+
+
+def admin_permissions(
+    subjects: Subjects, *, deployment: str = ADMINISTRATOR, stateless: Iterable[str] = ()
+) -> Permissions:
+    """Return what it takes to use the command line in a namespace: to call, publish and look at everything, to replay
+    and remove dead letters, and to remove states and schedules. It serves no agents, and changes no stream.
+
+    Args:
+        stateless: As for `worker_permissions`: all that there are.
+    """
+    events, dead = subjects.events_stream, subjects.dead_stream
+    leases, positions, state = map(_stream, (subjects.leases_bucket, subjects.positions_bucket, subjects.state_bucket))
+    return _permissions(
+        subjects,
+        [deployment],
+        publish=[
+            *_calling(subjects),
+            f"{_API}.STREAM.INFO.{state}",
+            *(f"{_API}.STREAM.MSG.GET.{each}" for each in (dead, leases, positions, state)),
+            *(right for each in (dead, leases, positions) for right in _reading(each)),
+            *(f"{_API}.CONSUMER.DELETE.{each}.*" for each in (events, dead)),
+            f"{_API}.STREAM.MSG.DELETE.{dead}",
+            subjects.pods,
+            subjects.inboxes,
+            subjects.bucket_subject(subjects.state_bucket, ">"),
+        ],
+        denied=[
+            *_others_consumers(subjects, stateless, own=()),
+            *(f"{_API}.CONSUMER.DELETE.{events}.{subjects.consumer_of(name)}" for name in stateless),
+        ],
+        subscribe=[subjects.pulses],
     )
 
 

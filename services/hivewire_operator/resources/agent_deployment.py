@@ -149,7 +149,10 @@ class AgentDeployment(Part):
     """Pods that serve agent types."""
 
     model_config = ruled(
-        ("self.metadata.name != 'gateway'", "this name is the gateway's: its login would be that of the pods"),
+        (
+            "!(self.metadata.name in ['gateway', 'admin'])",
+            "this name is the gateway's or the administrator's: their login would be that of the pods",
+        ),
     )
     spec: AgentDeploymentSpec = Field(description="What is wanted.")
     status: AgentDeploymentStatus | None = Field(default=None, description="How it is.")

@@ -74,6 +74,12 @@ class AgentSystemSpec(Part):
     nats: Nats = Field(description="Where NATS is, and how to log in.")
     streams: Streams = Field(default=Streams(), description="How events are stored.")
     defaults: Defaults = Field(default=Defaults(), description="What AgentDeployments get that say nothing else.")
+    admin_login: bool = Field(
+        default=False,
+        description="Whether there is a login for the command line, in the Secret hivewire-admin-nats: it may call"
+        " agents, see everything, and remove states, schedules and dead letters. Switched off, it is not renewed, and"
+        " expires.",
+    )
     deletion_policy: DeletionPolicy = Field(
         default="Retain",
         description="What becomes of streams and buckets, with all events and states, when this object is deleted.",

@@ -10,6 +10,7 @@ from hivewire.nats.client import BrokerClient
 from hivewire.provisioning import (
     Permissions,
     Subjects,
+    admin_permissions,
     gateway_permissions,
     operator_permissions,
     worker_permissions,
@@ -24,7 +25,13 @@ GATEWAY_WITH_WORKERS = gateway_permissions(
     NS, types={"cart": SHARDED}, worker_deployments=["web"], stateless=["crunch"]
 )
 OPERATOR = operator_permissions(NS)
-COMPONENTS = {"worker": WORKER, "gateway": GATEWAY, "gateway with workers": GATEWAY_WITH_WORKERS, "operator": OPERATOR}
+COMPONENTS = {
+    "worker": WORKER,
+    "gateway": GATEWAY,
+    "gateway with workers": GATEWAY_WITH_WORKERS,
+    "operator": OPERATOR,
+    "administrator": admin_permissions(NS, stateless=["crunch"]),
+}
 
 
 class Prober:

@@ -7,6 +7,7 @@ import pytest
 from hivewire.nats.permissions import (
     GATEWAY,
     Permissions,
+    admin_permissions,
     gateway_permissions,
     operator_permissions,
     worker_permissions,
@@ -22,7 +23,13 @@ WORKER = worker_permissions(NS, deployment="shop.eu", types={"my.type": SHARDED,
 
 @pytest.mark.parametrize(
     "permissions",
-    [WORKER, gateway_permissions(NS), gateway_permissions(NS, types={"a": SHARDED}), operator_permissions(NS)],
+    [
+        WORKER,
+        gateway_permissions(NS),
+        gateway_permissions(NS, types={"a": SHARDED}),
+        operator_permissions(NS),
+        admin_permissions(NS),
+    ],
 )
 def test_nobody_is_allowed_a_whole_tree_but_of_names_of_its_own(permissions: Permissions) -> None:
     for right in (*permissions.publish, *permissions.subscribe):
@@ -89,6 +96,7 @@ def test_they_are_the_claims_of_a_user() -> None:
             worker_permissions(NS, deployment="shop", types={"cart": SHARDED, "mail": STATELESS}, stateless=["crunch"]),
         ),
         ("What a gateway may do", gateway_permissions(NS, stateless=["crunch", "mail"])),
+        ("What an administrator may do", admin_permissions(NS, stateless=["crunch", "mail"])),
         ("What the operator may do", operator_permissions(NS)),
     ],
 )
