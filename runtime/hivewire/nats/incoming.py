@@ -23,6 +23,7 @@ from hivewire.exceptions import (
     DeadlineExceededError,
     MessageDroppedException,
     MessageTooLargeError,
+    RuntimeStateError,
     SerializationError,
     UndeliverableException,
     WorkerLostError,
@@ -292,10 +293,13 @@ class IncomingCalls:
             await self.refuse(call)
         except BaseException as error:
             _finished(turn, _result_of(error))
-            if isinstance(error, asyncio.CancelledError) and self._tasks.closing:
+            # The calls that its handler waits for are broken off with a `RuntimeStateError`.
+            if isinstance(error, asyncio.CancelledError | RuntimeStateError) and self._tasks.closing:
                 stopped = WorkerLostError(f"The process of {agent_id} stopped before the handler had finished")
                 await self._fail(call, stopped)
-                raise
+                if isinstance(error, asyncio.CancelledError):
+                    raise
+                return
             if call.id in self._orphans:
                 error = BrokerUnavailableError(
                     f"The call to {agent_id} was cancelled: its caller's connection to NATS was gone"

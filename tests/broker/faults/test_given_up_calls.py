@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from broker.conftest import NewRuntime
-from broker.scripted import Gate, agent_at, serve, until
-from hivewire import AgentId, CancellationToken
+from broker.scripted import Gate, Scripted, agent_at, serve, until
+from hivewire import AgentId, CancellationToken, MessageContext, WorkerLostError
 from hivewire.nats.embedded import EmbeddedServer
 
 
@@ -28,3 +28,26 @@ async def test_a_handler_whose_caller_gave_up_while_the_broker_was_away_is_cance
     (context,) = (await agent_at(worker, "slow")).contexts
     await until(lambda: context.cancellation_token.is_cancelled)
     gate.opened.set()
+
+
+@pytest.mark.parametrize("waits_for", ["time", "another agent"])
+async def test_a_caller_is_told_that_the_process_stopped_before_the_handler_had_finished(
+    new_runtime: NewRuntime, waits_for: str
+) -> None:
+    worker, elsewhere, caller = new_runtime(drain_timeout=0.2), new_runtime(), new_runtime()
+    far, near = Gate(), Gate()
+
+    async def ask(agent: Scripted, message: int, ctx: MessageContext) -> object:
+        return await agent.send_message(message, AgentId("far", "k"))
+
+    await serve(elsewhere, "far", far)
+    await serve(worker, "near", near if waits_for == "time" else ask)
+    for runtime in (elsewhere, worker):
+        await runtime.start()
+    await caller.connect()
+    call = asyncio.ensure_future(caller.send_message(1, AgentId("near", "k"), timeout=60))
+    await until(lambda: far.entered or near.entered)
+    await worker.stop()
+    with pytest.raises(WorkerLostError, match="near/k stopped before the handler had finished"):
+        await call
+    far.opened.set()
