@@ -43,6 +43,7 @@ from hivewire.nats.registry import Registry
 from hivewire.nats.session import SessionKeeper
 from hivewire.nats.stream_reader import StreamMessage
 from hivewire.nats.subjects import Subjects, type_token
+from hivewire.nats.task_scope import TaskScope
 from hivewire.nats.tokens import token
 from hivewire.nats.turn import GivenUpError, SessionLapsedError, Turn, TurnWithdrawnError
 from hivewire.nats.turns import Turns
@@ -87,6 +88,7 @@ class EventTurns:
         keeper: SessionKeeper,
         registry: Registry,
         metrics: RuntimeMetrics,
+        tasks: TaskScope,
         *,
         deployment: str,
         instance: str,
@@ -102,6 +104,7 @@ class EventTurns:
         self._keeper = keeper
         self._registry = registry
         self._metrics = metrics
+        self._tasks = tasks
         self._instance = instance
         self._record_payloads = record_payloads
         self.deployment = deployment
@@ -224,6 +227,9 @@ class EventTurns:
                 except BaseException as error:
                     if _is_ending(error):
                         raise
+                    if self._tasks.closing:
+                        # It may have failed as the call was broken off that its handler waited for.
+                        return False
                     attempts += 1
                     delivery = self._delivery(event)
                     turn.time_limit_s = self._time_limit_s(event, delivery)

@@ -136,6 +136,7 @@ class Serving:
             self._keeper,
             registry,
             metrics,
+            tasks,
             deployment=options.deployment,
             instance=options.instance_id,
             record_payloads=options.record_payloads,

@@ -5,8 +5,17 @@ import asyncio
 import pytest
 
 from broker.conftest import NewRuntime
+from broker.observing import Observe
 from broker.scripted import Gate, Scripted, agent_at, serve, until
-from hivewire import AgentId, CancellationToken, MessageContext, WorkerLostError
+from hivewire import (
+    AgentId,
+    CancellationToken,
+    MessageContext,
+    TopicId,
+    TypeSubscription,
+    WorkerLostError,
+    stateless_worker,
+)
 from hivewire.nats.embedded import EmbeddedServer
 
 
@@ -51,3 +60,34 @@ async def test_a_caller_is_told_that_the_process_stopped_before_the_handler_had_
     with pytest.raises(WorkerLostError, match="near/k stopped before the handler had finished"):
         await call
     far.opened.set()
+
+
+@pytest.mark.parametrize("is_stateless", [False, True])
+async def test_an_event_whose_handler_waits_for_another_agent_when_its_process_stops_is_handled_elsewhere(
+    new_runtime: NewRuntime, observe: Observe, is_stateless: bool
+) -> None:
+    far = Gate()
+    handled: list[object] = []
+
+    class Asking(Scripted):
+        async def on_message_impl(self, message: object, ctx: MessageContext) -> None:
+            handled.append(await self.send_message(message, AgentId("far", "k")))
+
+    agent_class = stateless_worker(Asking) if is_stateless else Asking
+    elsewhere, leaving, next_one = new_runtime(), new_runtime(drain_timeout=0.2), new_runtime()
+    await elsewhere.register_factory("far", lambda: Scripted(far), expected_class=Scripted)
+    for runtime in (leaving, next_one):
+        await agent_class.register(runtime, "near", agent_class)
+        await runtime.add_subscription(TypeSubscription("t", "near"))
+    await elsewhere.start()
+    await leaving.start()
+    for number in range(5):
+        await elsewhere.publish_message(number, TopicId("t", str(number)))
+    await until(lambda: far.entered == 5)
+    await leaving.stop()
+    far.opened.set()
+    await next_one.start()
+    await until(lambda: len(handled) == 5)
+
+    assert sorted(map(str, handled)) == [str(number) for number in range(5)]
+    assert not (await observe()).dead_letters
