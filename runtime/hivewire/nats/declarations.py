@@ -34,6 +34,7 @@ class Declarations:
 
     def __init__(self) -> None:
         self._shapes: dict[str, TypeShape] = {}
+        self._any_shards: set[str] = set()
         self._filters: defaultdict[str, list[TopicFilter]] = defaultdict(list)
         self._registry: Registry | None = None
         self._provisioning: Provisioning | None = None
@@ -77,15 +78,19 @@ class Declarations:
         shape: TypeShape,
         filters: Sequence[TopicFilter] = (),
         *,
+        any_shards: bool = False,
         messages: TypeMessages | None = None,
     ) -> None:
-        """Register a type with what it subscribes to and handles, or, after an error, not at all.
+        """Register a type with what it subscribes to and handles, or, after an error, not at all. With `any_shards` it
+        takes the number of them that is registered already.
 
         Raises:
             ValueError: it is registered elsewhere with another shape.
         """
         before = list(self._filters[agent_type])
         self._shapes[agent_type] = shape
+        if any_shards:
+            self._any_shards.add(agent_type)
         self._filters[agent_type] += filters
         if messages is not None:
             self._messages[agent_type] = messages
@@ -93,6 +98,7 @@ class Declarations:
             await self._declare(agent_type)
         except BaseException:
             del self._shapes[agent_type]
+            self._any_shards.discard(agent_type)
             self._messages.pop(agent_type, None)
             self._filters[agent_type] = before
             raise
@@ -122,6 +128,7 @@ class Declarations:
     def forget(self, agent_type: str) -> None:
         """Take back a type that could not be served. The registry keeps it."""
         self._shapes.pop(agent_type, None)
+        self._any_shards.discard(agent_type)
         self._filters.pop(agent_type, None)
         self._messages.pop(agent_type, None)
 
@@ -147,10 +154,10 @@ class Declarations:
         if self._registry is None:
             return
         shape, filters = self._shapes[agent_type], self._filters[agent_type]
-        if shape.kind == "instances" or not self._settled:
-            await self._registry.join(agent_type, shape, filters)
-        else:
-            await self._registry.declare(agent_type, shape, filters)
+        declare = self._registry.join if shape.kind == "instances" or not self._settled else self._registry.declare
+        record = await declare(agent_type, shape, filters, any_shards=agent_type in self._any_shards)
+        if record.shape is not None:
+            self._shapes[agent_type] = record.shape
         await self._update_consumer(agent_type)
         if self._message_records is not None and (told := self._messages.pop(agent_type, None)):
             await self._message_records.write(told)
@@ -162,16 +169,24 @@ class Declarations:
 
 
 def shape_of(agent_class: type[Any] | None) -> TypeShape:
-    """Return how agents of a class are spread over processes: its attribute `shards`, or `@stateless_worker`.
+    """Return how agents of a class are spread over processes: its attribute `shards`, 16 without one, or
+    `@stateless_worker`.
 
     Raises:
         ValueError: `shards` is not a power of two from 1 to 256.
     """
     if agent_class is not None and is_stateless_worker(agent_class):
         return TypeShape(kind="stateless", shards=1)
-    shards = getattr(agent_class, "shards", DEFAULT_SHARDS)
+    shards = getattr(agent_class, "shards", None)
+    if shards is None:
+        shards = DEFAULT_SHARDS
     check_shards(shards)
     return TypeShape(kind="sharded", shards=shards)
+
+
+def says_shards(agent_class: type[Any] | None) -> bool:
+    """Tell whether a class has a number of shards of its own."""
+    return getattr(agent_class, "shards", None) is not None
 
 
 def filter_of(subscription: Subscription) -> TopicFilter:

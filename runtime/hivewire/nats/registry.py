@@ -221,8 +221,11 @@ class Registry:
         """
         return await self._change(agent_type, lambda record: (record or TypeRecord(name=agent_type)).shaped(shape))
 
-    async def declare(self, agent_type: str, shape: TypeShape, filters: Iterable[TopicFilter]) -> TypeRecord:
-        """Register a type with all that its code subscribes to; return the record that holds now.
+    async def declare(
+        self, agent_type: str, shape: TypeShape, filters: Iterable[TopicFilter], *, any_shards: bool = False
+    ) -> TypeRecord:
+        """Register a type with all that its code subscribes to; return the record that holds now. With `any_shards` the
+        shape's number of them is for a type that has none yet.
 
         Raises:
             ValueError: the type exists with another shape.
@@ -231,12 +234,15 @@ class Registry:
         wanted = list(filters)
 
         def change(record: TypeRecord | None) -> TypeRecord:
-            return _shaped(record or TypeRecord(name=agent_type), shape).declare(wanted)
+            return _shaped(record or TypeRecord(name=agent_type), shape, any_shards=any_shards).declare(wanted)
 
         return await self._change(agent_type, change)
 
-    async def join(self, agent_type: str, shape: TypeShape, filters: Iterable[TopicFilter]) -> TypeRecord:
-        """Register a type with what its code subscribes to beside what others declare; sets add up.
+    async def join(
+        self, agent_type: str, shape: TypeShape, filters: Iterable[TopicFilter], *, any_shards: bool = False
+    ) -> TypeRecord:
+        """Register a type with what its code subscribes to beside what others declare; sets add up. `any_shards` as for
+        `declare`.
 
         Raises:
             ValueError: the type exists with another shape.
@@ -245,7 +251,7 @@ class Registry:
         wanted = list(filters)
 
         def change(record: TypeRecord | None) -> TypeRecord:
-            record = _shaped(record or TypeRecord(name=agent_type), shape)
+            record = _shaped(record or TypeRecord(name=agent_type), shape, any_shards=any_shards)
             return record.declare({*map(TopicFilter.parse, record.declared), *wanted})
 
         return await self._change(agent_type, change)
@@ -445,10 +451,10 @@ def read_marker(payload: bytes) -> SubscriptionChange | None:
         return None
 
 
-def _shaped(record: TypeRecord, shape: TypeShape) -> TypeRecord:
+def _shaped(record: TypeRecord, shape: TypeShape, *, any_shards: bool = False) -> TypeRecord:
     if record.shape is None:
         return replace(record, shape=shape)
-    if record.shape == shape:
+    if record.shape == shape or (any_shards and record.shape.kind == shape.kind):
         return record
     if record.shape.kind != shape.kind:
         raise ValueError(

@@ -35,7 +35,7 @@ from hivewire.model.topics import TopicId, check_strict_topic_id
 from hivewire.model.type_messages import TypeMessages
 from hivewire.nats.broker import Broker
 from hivewire.nats.calls import Calls
-from hivewire.nats.declarations import Declarations, filter_of, shape_of, subscriber_of
+from hivewire.nats.declarations import Declarations, filter_of, says_shards, shape_of, subscriber_of
 from hivewire.nats.event_stream import EventStream
 from hivewire.nats.handling import Handling
 from hivewire.nats.kept_streams import KeptStreams
@@ -462,7 +462,8 @@ class NatsAgentRuntime(OperatingHost):
             self._add_all(subscriptions)
             added = subscriptions
             messages = self._described(type.type, expected_class, agent_factory)
-            await self._declarations.add_type(type.type, shape, own, messages=messages)
+            any_shards = not says_shards(expected_class)
+            await self._declarations.add_type(type.type, shape, own, any_shards=any_shards, messages=messages)
             for subscription in of_others:
                 await self._declarations.add(subscription, serving=self._state == "started")
             await self._serve_new(type.type)

@@ -122,6 +122,24 @@ async def test_a_subscription_from_the_beginning_is_within_the_operators_rights(
     await until(lambda: agent.seen == ["first", "second"])
 
 
+@pytest.mark.parametrize("shards", [4, 64])
+async def test_a_class_that_says_no_number_of_shards_takes_the_registered_one(
+    components: Components, upkeep: Upkeep, shards: int
+) -> None:
+    shape = TypeShape(shards=shards)
+    await upkeep.register_type("agent", shape)
+    shop = components.worker("shop", {"agent": shape})
+    await serve(shop, "agent")
+    await shop.start()
+    answers = [await shop.send_message(number, AgentId("agent", str(number))) for number in range(50)]
+    assert answers == list(range(50))
+    async with asyncio.timeout(15):
+        while ("agent", shards, shards) not in {
+            (each.name, each.shards, each.shards_owned) for each in (await upkeep.observe()).types
+        }:
+            await asyncio.sleep(0.1)
+
+
 async def test_a_type_that_is_registered_with_other_shards_is_refused(upkeep: Upkeep) -> None:
     await upkeep.register_type("agent", SHARDED)
     await upkeep.register_type("agent", SHARDED)
