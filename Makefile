@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test test-all soak old-server js-tools check bench monitoring monitoring-pictures manifests lock clean
-.PHONY: cluster-tools cluster-up cluster-down image cluster-image test-cluster
+.PHONY: cluster-tools cluster-up cluster-down image cluster-image test-cluster test-cluster-long
 
 # Many tests have deadlines, and the machine may do other work. What failed beside others is tried once more, alone.
 OR_ALONE := || { test $$? -eq 1 && $(BIN)/pytest --last-failed --last-failed-no-failures none -x; }
@@ -19,7 +19,7 @@ test: $(VENV)/ready
 test-all: $(VENV)/ready
 	$(BIN)/pytest -n 2 --dist worksteal -m "slow and not chaos and not cluster" $(OR_ALONE)
 	$(BIN)/pytest -n 1 -m "slow and chaos" $(OR_ALONE)
-	PYTHONPATH=tests $(BIN)/python -m cluster.machine run sh -c '$(BIN)/pytest -n 1 -m cluster $(OR_ALONE)'
+	PYTHONPATH=tests $(BIN)/python -m cluster.machine run sh -c '$(BIN)/pytest -n 1 -m "cluster and not long" $(OR_ALONE)'
 
 # 20 minutes of workers that join and leave under load. `python -m soak --minutes N` does it for less.
 soak: $(VENV)/ready
@@ -27,7 +27,11 @@ soak: $(VENV)/ready
 
 # The scenarios on the cluster that KUBECONFIG names, or on that of `make cluster-up`. CONTRIBUTING.md tells how to get one.
 test-cluster: $(VENV)/ready
-	$(BIN)/pytest -n 2 --dist worksteal -m cluster
+	$(BIN)/pytest -n 2 --dist worksteal -m "cluster and not long"
+
+# Ten minutes in which agents, operators and NATS servers are killed under load; HIVEWIRE_CHAOS_MINUTES=3 makes it three.
+test-cluster-long: $(VENV)/ready
+	$(BIN)/pytest -n 0 -s -m long
 
 # A Kubernetes cluster of one node, on Linux as root: its programs, its start, its end, and the project's image in it.
 cluster-tools cluster-up cluster-down image cluster-image: $(VENV)/ready

@@ -13,7 +13,7 @@ from cluster.kubectl import Kubectl
 from cluster.machine.cluster import offer_volumes_again
 from cluster.machine.layout import Layout
 from cluster.machine.tools import binary
-from cluster.release import PROJECT, Release
+from cluster.release import CHART, PROJECT, Release
 
 NO_CLUSTER = (
     "there is no cluster: `make cluster-tools cluster-up cluster-image` makes one on Linux as root; "
@@ -38,8 +38,14 @@ def cluster(kubeconfig: Path, tmp_path: Path) -> Iterator[Kubectl]:
 
 
 @pytest.fixture(scope="module")
+def chart() -> Path:
+    """The chart that a module's release is of."""
+    return CHART
+
+
+@pytest.fixture(scope="module")
 def release(
-    request: pytest.FixtureRequest, kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, kubeconfig: Path, chart: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Release]:
     """A release of the chart in a namespace of its own, which the tests of a module share.
 
@@ -48,7 +54,7 @@ def release(
     with _namespace(kubeconfig, tmp_path_factory.mktemp("release")) as kubectl:
         kubectl("apply", "--server-side", "--force-conflicts", "-f", str(PROJECT / "k8s/crds"))
         installed = Release(kubectl)
-        installed.install(*getattr(request.module, "RELEASE_OPTIONS", ()))
+        installed.install(*getattr(request.module, "RELEASE_OPTIONS", ()), chart=chart)
         yield installed
 
 
@@ -64,4 +70,4 @@ def _namespace(kubeconfig: Path, folder: Path) -> Iterator[Kubectl]:
     kubectl("create", "namespace", kubectl.namespace)
     kubectl("label", "namespace", kubectl.namespace, "pod-security.kubernetes.io/enforce=restricted")
     yield kubectl
-    kubectl("delete", "namespace", kubectl.namespace, "--wait=false")
+    kubectl("delete", "namespace", kubectl.namespace, "--wait=false", "--ignore-not-found")

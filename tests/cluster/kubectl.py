@@ -45,6 +45,17 @@ class Kubectl:
         names = [f"deployment/{name}" for name in deployments]
         self("wait", "--for=condition=Available", f"--timeout={timeout_s}s", *names)
 
+    def wait_until_served(self, timeout_s: int = 60) -> None:
+        """Wait until the API server answers."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                self("get", "--raw", "/readyz")
+                return
+            except AssertionError:
+                assert time.monotonic() < deadline, "the API server does not come back"
+                time.sleep(0.5)
+
     def wait_for(
         self, kind: str, name: str, holds: Callable[[dict[str, Any]], bool], timeout_s: int = 45
     ) -> dict[str, Any]:

@@ -46,11 +46,11 @@ class Release:
         assert done.returncode == 0, f"helm {' '.join(arguments)}: {done.stderr}{pods}"
         return done.stdout
 
-    def install(self, *options: str) -> None:
-        """Install it, and wait until it works."""
+    def install(self, *options: str, chart: Path = CHART) -> None:
+        """Install it, or upgrade the one that there is, and wait until it works."""
         # The definitions are those of the cluster, which all releases share.
         own = ["--set=crds.enabled=false,rbac.aggregate=false", f"--values={VALUES}"]
-        self.helm("install", NAME, str(CHART), *own, "--wait", "--timeout=120s", *options)
+        self.helm("upgrade", "--install", NAME, str(chart), *own, "--wait", "--timeout=120s", *options)
         self.wait_until("agentsystem", "default", "Ready", "True")
 
     def uninstall(self) -> None:
@@ -105,10 +105,14 @@ class Release:
         return found
 
     def run(self, program: str, *, within: str, timeout_s: int = 120) -> str:
-        """Run a Python program in a pod of a deployment, with its login, and return what it printed."""
-        kubectl = self.kubectl
+        """Run a Python program in a pod, with its login, and return what it printed.
+
+        Args:
+            within: The pod's deployment, or `pod/NAME`.
+        """
+        kubectl, target = self.kubectl, within if "/" in within else f"deployment/{within}"
         where = [f"--kubeconfig={kubectl.kubeconfig}", f"--namespace={kubectl.namespace}"]
-        command = [kubectl.program, *where, "exec", "-i", f"deployment/{within}", "--", "python", "-"]
+        command = [kubectl.program, *where, "exec", "-i", target, "--", "python", "-"]
         done = subprocess.run(command, check=False, input=program, capture_output=True, text=True, timeout=timeout_s)
         assert done.returncode == 0, f"{done.stdout[-2000:]}{done.stderr[-4000:]}"
         return done.stdout

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster.load import FROM, put_load_on_ledgers
+from cluster.load import FROM, load_on_ledgers
 from cluster.release import Release, ask
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 LEDGER = {"name": "ledger"}
 CLERK = {"name": "clerk"}
 WORKER = {"name": "worker", "stateless": True}
+KILLED = "137"
 TWO = {"mode": "manual", "minReplicas": 0, "maxReplicas": 2}
 
 
@@ -38,19 +39,9 @@ def pods(release: Release, deployment: str) -> list[dict[str, Any]]:
     return [pod for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]]
 
 
-@contextmanager
-def load(release: Release, prefix: str, **what: Any) -> Iterator[None]:
-    """Do something while there is load, which has to come through unharmed."""
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        running = pool.submit(put_load_on_ledgers, release, prefix, **what)
-        yield
-        running.result(400)
-
-
 def test_pods_are_replaced_by_those_of_a_new_template_under_load(release: Release) -> None:
     before = {pod["metadata"]["name"] for pod in pods(release, "ledgers")}
-    with load(release, "rolled", keys=20, each=100, pause_s=0.2):
-        time.sleep(3)
+    with load_on_ledgers(release, "rolled", keys=20, each=1000, pause_s=0.2):
         release.deployment("ledgers", LEDGER, scaling=TWO, pod=_pod(labels={"version": "2"}))
         release.wait_until("agentdeployment", "ledgers", "Deployed", "True")
         # It may say so of the template of before, until the new one is seen.
@@ -68,8 +59,7 @@ def test_pods_are_replaced_by_those_of_a_new_template_under_load(release: Releas
 
 def test_an_eviction_waits_for_the_pod_that_takes_the_place_of_the_one_before(release: Release) -> None:
     first, second = (pod["metadata"]["name"] for pod in pods(release, "ledgers"))
-    with load(release, "evicted", keys=20, each=60, pause_s=0.2):
-        time.sleep(2)
+    with load_on_ledgers(release, "evicted", keys=20, each=1000, pause_s=0.2):
         assert _evict(release, first) == ""
         refused = _evict(release, second)
         assert "disruption budget" in refused
@@ -82,11 +72,12 @@ def test_an_eviction_waits_for_the_pod_that_takes_the_place_of_the_one_before(re
 
 
 def test_a_pod_that_the_node_kills_at_the_end_of_its_grace_leaves_its_work_to_others(release: Release) -> None:
-    with load(release, "cut", keys=10, each=4, takes_s=3.0):
-        time.sleep(5)
-        for pod in pods(release, "ledgers"):
+    with load_on_ledgers(release, "cut", keys=10, each=4, takes_s=3.0), _exit_codes(release, "ledgers") as codes:
+        names = [pod["metadata"]["name"] for pod in pods(release, "ledgers")]
+        for name in names:
             # They drain for longer than that.
-            release.kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=1", "--wait=false")
+            release.kubectl("delete", "pod", name, "--grace-period=1", "--timeout=30s")
+    assert {codes[name] for name in names} == {KILLED}
 
 
 def test_a_pod_that_took_too_much_memory_comes_back_and_others_answer_meanwhile(release: Release) -> None:
@@ -98,6 +89,22 @@ def test_a_pod_that_took_too_much_memory_comes_back_and_others_answer_meanwhile(
         assert (answer.status_code, answer.json()) == (200, "water")
         release.wait_for("agentdeployment", "clerks", lambda found: found["status"].get("readyReplicas") == 2)
         assert killed in {pod["metadata"]["name"] for pod in pods(release, "clerks")}
+
+
+@contextmanager
+def _exit_codes(release: Release, deployment: str) -> Iterator[dict[str, str]]:
+    """Watch the pods of a deployment. Has afterwards, by their names, with what those ended that did."""
+    kubectl, codes = release.kubectl, dict[str, str]()
+    where = [f"--kubeconfig={kubectl.kubeconfig}", f"--namespace={kubectl.namespace}"]
+    shown = 'jsonpath={.metadata.name} {.status.containerStatuses[0].state.terminated.exitCode}{"\\n"}'
+    command = ["get", "pods", "-l", f"hivewire.dev/deployment={deployment}", "--watch", "-o", shown]
+    watching = subprocess.Popen([kubectl.program, *where, *command], stdout=subprocess.PIPE, text=True)
+    try:
+        yield codes
+    finally:
+        watching.terminate()
+        told, _ = watching.communicate(timeout=10)
+    codes.update(line.split() for line in told.splitlines() if not line.endswith(" "))
 
 
 def _wait_until_killed(release: Release) -> str:
