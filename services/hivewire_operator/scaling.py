@@ -8,7 +8,7 @@ Changes are damped as the HorizontalPodAutoscaler does it (`spec.behavior`,
 https://kubernetes.io/docs/concepts/workloads/autoscaling/horizontal-pod-autoscale/): a window per direction, of
 which the most cautious wish counts, and policies that limit how many replicas may come or go within a period. To zero
 is a step of its own: only when nothing has waited or run for the whole cooldown. From zero the first replica comes at
-once.
+once, whatever the rules say, and the others by the rules.
 
 What is not known changes nothing: while the load can't be read, while a rollout runs, or while somebody paused it.
 """
@@ -127,7 +127,10 @@ class Scaler:
         if within != seen.replicas and seen.replicas:
             return self._changed(seen, within, "limits")
         if not seen.replicas:
-            return self._changed(seen, wanted, "wake" if seen.wake else "load") if wanted else None
+            if not wanted:
+                return None
+            first = max(self._damped(policy, seen, wanted), _clamped(1, policy))
+            return self._changed(seen, first, "wake" if seen.wake else "load")
         if not wanted:
             return self._changed(seen, 0, "idle")
         damped = self._damped(policy, seen, wanted)

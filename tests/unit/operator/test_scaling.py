@@ -117,6 +117,23 @@ def test_from_zero_one_waiting_event_brings_the_first_and_a_wake_signal_too() ->
     assert Scaler().decide(policy(), seen(0, 0, 0)).change is None
 
 
+@pytest.mark.parametrize(
+    ("up", "first"),
+    [
+        (QUICK, 8),
+        (ScalingRules(select="Disabled"), 1),
+        (ScalingRules(window_s=30), 1),
+        (ScalingRules(policies=(RatePolicy(type="Percent", value=100, period_s=60),)), 1),
+        (ScalingRules(policies=(RatePolicy(type="Pods", value=3, period_s=60),)), 3),
+    ],
+)
+def test_from_zero_the_first_comes_at_once_and_the_others_as_the_rules_allow(up: ScalingRules, first: int) -> None:
+    scaler = Scaler()
+    assert scaler.decide(policy(up=up), seen(0, 0, 0)).change is None
+    change = scaler.decide(policy(up=up), seen(1, 80, 0)).change
+    assert change == Change(replicas=first, direction="up", reason="load")
+
+
 def test_a_wake_signal_keeps_the_last_replica_for_another_cooldown() -> None:
     scaler = Scaler()
     scaler.decide(policy(), seen(0, 0, 1))
