@@ -68,8 +68,20 @@ async def main():
 
 asyncio.run(main())
 """
+_TELL = """
+import asyncio, os
+from hivewire import NatsAgentRuntime, TopicId
+from cluster_agents import Task
 
+async def main():
+    runtime = NatsAgentRuntime(os.environ["BROKER_URL"])
+    await runtime.start()
+    for topic, number in {tasks}:
+        await runtime.publish_message(Task(number), TopicId(topic, "{ledger}"))
+    await runtime.stop()
 
+asyncio.run(main())
+"""
 _BEGAN, _ENDED = "began", "ended with"
 _APART = """
 import subprocess, sys
@@ -79,6 +91,11 @@ command = ["sh", "-c", shell, sys.executable, {program!r}, "/tmp/{prefix}"]
 nothing = subprocess.DEVNULL
 subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
 """
+
+
+def tell(release: Release, ledger: str, *tasks: tuple[str, int]) -> None:
+    """Publish numbers for one ledger, each on a topic of its own."""
+    release.run(_TELL.format(tasks=list(tasks), ledger=ledger), within=FROM)
 
 
 def put_load_on_ledgers(release: Release, prefix: str, *, within_s: int = 120, **what: float) -> str:
@@ -93,7 +110,8 @@ def put_load_on_ledgers(release: Release, prefix: str, *, within_s: int = 120, *
         what: `keys` and `each`: how many ledgers, and how many numbers for each; `takes_s`: how long one takes;
             `pause_s`: how long each publisher waits after an event.
 
-    Returns what the program said: how many it published, and what it had to do again.
+    Returns:
+        What the program said: how many it published, and what it had to do again.
     """
     _start(release, prefix, within_s=within_s, **what)
     return _wait_for_end(release, prefix, timeout_s=within_s + 240)

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from cluster.kubectl import Kubectl
-from cluster.load import FROM, load_on_ledgers, put_load_on_ledgers
+from cluster.load import FROM, load_on_ledgers, put_load_on_ledgers, tell
 from cluster.release import NAME, Release, ask
 from hivewire.provisioning import Permissions
 from hivewire_operator.credentials import KeyPair, new_login
@@ -21,21 +21,6 @@ WORKER = {"name": "worker", "stateless": True}
 TWO = {"mode": "manual", "minReplicas": 0, "maxReplicas": 2}
 NATS_PODS = f"app.kubernetes.io/instance={NAME},app.kubernetes.io/component=nats"
 ALL = Permissions(publish=(">",), publish_denied=(), subscribe=(">",), inbox_prefix="_INBOX")
-
-TELL = """
-import asyncio, os
-from hivewire import NatsAgentRuntime, TopicId
-from cluster_agents import Task
-
-async def main():
-    runtime = NatsAgentRuntime(os.environ["BROKER_URL"])
-    await runtime.start()
-    for topic, number in {tasks}:
-        await runtime.publish_message(Task(number), TopicId(topic, "{ledger}"))
-    await runtime.stop()
-
-asyncio.run(main())
-"""
 
 AS_ADMINISTRATOR = """
 import asyncio, os, nats
@@ -85,10 +70,6 @@ def numbers(release: Release, ledger: str) -> list[int]:
     assert answer.status_code == 200, answer.text
     found: list[int] = answer.json()["numbers"]
     return found
-
-
-def tell(release: Release, ledger: str, *tasks: tuple[str, int]) -> None:
-    release.run(TELL.format(tasks=list(tasks), ledger=ledger), within=FROM)
 
 
 def wait_until_told(release: Release, ledger: str, number: int) -> list[int]:

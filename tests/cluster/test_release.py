@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cluster.load import FROM, load_on_ledgers, put_load_on_ledgers
+from cluster.load import FROM, load_on_ledgers, put_load_on_ledgers, tell
 from cluster.machine.cluster import is_ready, restart
 from cluster.machine.layout import ROOT, Layout
 from cluster.release import NAME, Release, ask
@@ -37,19 +37,6 @@ STEPS = SCALED | {
 }
 
 
-UNREAD = """
-import asyncio, os
-from hivewire import NatsAgentRuntime, TopicId
-from cluster_agents import Task
-
-async def main():
-    runtime = NatsAgentRuntime(os.environ["BROKER_URL"])
-    await runtime.start()
-    await runtime.publish_message(Task(5), TopicId("task", "kept1"))
-    await runtime.stop()
-
-asyncio.run(main())
-"""
 SUBSCRIPTION = {
     "apiVersion": "hivewire.dev/v1alpha1",
     "kind": "AgentSubscription",
@@ -140,6 +127,7 @@ def test_nothing_is_lost_when_the_leading_operator_and_nats_and_agents_are_kille
         release.kubectl("delete", "pod", killed, "--grace-period=0", "--force")
         release.kubectl("delete", "pod", "-l", "hivewire.dev/deployment=ledgers", "--grace-period=0", "--force")
         release.kubectl("delete", "pod", f"{NAME}-nats-0")
+        release.wait_for("agentdeployment", "ledgers", lambda found: found["status"].get("readyReplicas") == 3)
     assert _leader(release) != killed
 
 
@@ -152,32 +140,13 @@ def test_the_api_server_restarts_as_pods_come_and_what_is_asked_for_then_is_done
         restart(layout, "kube-apiserver")
         release.kubectl.wait_until_served()
         back = datetime.now(UTC)
-    assert before <= _names(release)
+        release.wait_for("agentdeployment", "ledgers", lambda found: found["status"].get("readyReplicas") == 3)
+        assert before <= _names(release)
     renewed = release.kubectl.get("lease", f"{NAME}-operator")["spec"]["renewTime"]
     assert _leader(release) in before
     assert datetime.fromisoformat(renewed) > back
     release.deployment("ledgers", LEDGER, scaling=SCALED)
     release.wait_for("agentdeployment", "ledgers", lambda found: found["spec"]["replicas"] == 0)
-
-
-@contextmanager
-def _pods_coming(release: Release, prefix: str) -> Iterator[None]:
-    """Do something while one pod has the work of three, and see that the other two come, and nothing is lost."""
-    release.deployment("ledgers", LEDGER, scaling=STEPS)
-    release.wait_for("agentdeployment", "ledgers", lambda found: found["status"].get("readyReplicas") == 1)
-    with load_on_ledgers(release, prefix, keys=20, each=90, takes_s=0.4):
-        assert release.kubectl.get("agentdeployment", "ledgers")["spec"]["replicas"] < SCALED["maxReplicas"]
-        yield
-        release.wait_for("agentdeployment", "ledgers", lambda found: found["status"].get("readyReplicas") == 3)
-
-
-def _leader(release: Release) -> str:
-    holder: str = release.kubectl.get("lease", f"{NAME}-operator")["spec"]["holderIdentity"]
-    return holder.partition("_")[0]
-
-
-def _names(release: Release) -> set[str]:
-    return set(release.kubectl("get", "pods", "-o", "name").replace("pod/", "").split())
 
 
 def test_a_login_is_of_no_use_after_its_deployment_is_deleted(release: Release) -> None:
@@ -212,7 +181,7 @@ def test_after_an_uninstall_without_an_operator_nothing_hangs_and_a_new_release_
     release.wait_for("agentdeployment", "ledgers", lambda found: found["spec"]["replicas"] == 0)
     release.kubectl("scale", f"deployment/{NAME}-operator", "--replicas=0")
     release.kubectl("wait", "--for=delete", "pod", "-l", "app.kubernetes.io/component=operator", "--timeout=40s")
-    release.run(UNREAD, within=FROM)
+    tell(release, "kept1", ("task", 5))
     release.kubectl("delete", "agentdeployment", "ledgers", "--timeout=30s")
     release.uninstall()
 
@@ -234,3 +203,22 @@ def test_a_namespace_can_be_deleted_with_all_that_is_in_it_after_an_uninstall(re
         assert release.kubectl("get", kind, "-o", "name"), kind
     # Agents' pods end within their grace time.
     release.kubectl("delete", "namespace", release.kubectl.namespace, "--timeout=50s")
+
+
+@contextmanager
+def _pods_coming(release: Release, prefix: str) -> Iterator[None]:
+    """Do something while one pod has the work of three, and see that nothing is lost."""
+    release.deployment("ledgers", LEDGER, scaling=STEPS)
+    release.wait_for("agentdeployment", "ledgers", lambda found: found["status"].get("readyReplicas") == 1)
+    with load_on_ledgers(release, prefix, keys=20, each=90, takes_s=0.4):
+        assert release.kubectl.get("agentdeployment", "ledgers")["spec"]["replicas"] < SCALED["maxReplicas"]
+        yield
+
+
+def _leader(release: Release) -> str:
+    holder: str = release.kubectl.get("lease", f"{NAME}-operator")["spec"]["holderIdentity"]
+    return holder.partition("_")[0]
+
+
+def _names(release: Release) -> set[str]:
+    return set(release.kubectl("get", "pods", "-o", "name").replace("pod/", "").split())
