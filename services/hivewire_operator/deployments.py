@@ -146,6 +146,7 @@ class Deployments:
             system=system.spec,
             image=self._settings.image,
             login=None if system.source is None else credentials_secret(metadata["name"]),
+            monitor_labels=self._settings.monitor_labels,
         )
 
     async def _provisioned(self, system: System, spec: AgentDeploymentSpec) -> Finding | None:

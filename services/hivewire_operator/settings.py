@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -16,6 +17,7 @@ class OperatorSettings:
         lease: Name of the Lease.
         namespaces: The Kubernetes namespaces that it sees to. None: all.
         image: For pods of which neither the AgentDeployment nor the AgentSystem names one.
+        monitor_labels: More labels of PodMonitors, by which Prometheus selects them.
         first_system: A file with an AgentSystem that is applied when the operator begins to lead, and when it changes.
     """
 
@@ -24,4 +26,5 @@ class OperatorSettings:
     lease: str = "hivewire-operator"
     namespaces: tuple[str, ...] | None = None
     image: str = ""
+    monitor_labels: Mapping[str, str] = field(default_factory=dict)
     first_system: Path | None = None

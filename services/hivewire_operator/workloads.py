@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hivewire_operator.names import (
@@ -42,6 +42,7 @@ class Workload:
     Attributes:
         image: For pods of which neither it nor the AgentSystem names one.
         login: Name of the Secret with the pods' login at NATS; None where nobody logs in.
+        monitor_labels: More labels of its PodMonitor.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Workload:
     system: AgentSystemSpec
     image: str
     login: str | None = None
+    monitor_labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def deployment(workload: Workload, template: Manifest) -> Manifest:
@@ -189,10 +191,11 @@ def disruption_budget(workload: Workload) -> Manifest | None:
 
 def pod_monitor(workload: Workload) -> Manifest:
     """Return what lets the Prometheus operator scrape its pods."""
+    metadata = _metadata(workload)
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PodMonitor",
-        "metadata": _metadata(workload),
+        "metadata": {**metadata, "labels": {**workload.monitor_labels, **metadata["labels"]}},
         "spec": {
             "selector": {"matchLabels": selector_of(workload.name)},
             "podMetricsEndpoints": [{"port": METRICS_PORT_NAME}],

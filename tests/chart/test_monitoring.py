@@ -6,11 +6,13 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from chart.conftest import ROOT, Render
+from chart.test_rendering import one
 
 ON = {"monitoring": {"enabled": True, "additionalLabels": {"release": "prometheus"}}}
 
@@ -19,6 +21,16 @@ def test_rules_arrive_as_they_are(render: Render) -> None:
     (rule,) = [each for each in render(ON) if each["kind"] == "PrometheusRule"]
     assert rule["spec"] == yaml.safe_load((ROOT / "k8s" / "monitoring" / "rules.yaml").read_text())
     assert rule["metadata"]["labels"]["release"] == "prometheus"
+
+
+def test_the_operator_knows_by_which_labels_prometheus_selects(render: Render) -> None:
+    def told(values: dict[str, Any]) -> str | None:
+        operator = one(render(values), "Deployment", "hivewire-operator")
+        env = operator["spec"]["template"]["spec"]["containers"][0]["env"]
+        return next((each["value"] for each in env if each["name"] == "HIVEWIRE_MONITOR_LABELS"), None)
+
+    assert told({}) is None
+    assert told({"monitoring": {"additionalLabels": {"release": "a", "team": "b"}}}) == "release=a,team=b"
 
 
 def test_prometheus_takes_the_rules(render: Render, tmp_path: Path) -> None:

@@ -293,6 +293,14 @@ def operator(
     image: Annotated[
         str, typer.Option(envvar="HIVEWIRE_IMAGE", help="The image of agents whose deployment names none.")
     ] = "",
+    monitor_label: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="HIVEWIRE_MONITOR_LABELS",
+            metavar="NAME=VALUE",
+            help="A label by which Prometheus selects the PodMonitors of agents; may be given again.",
+        ),
+    ] = None,
     first_system: Annotated[
         Path | None,
         typer.Option(
@@ -319,6 +327,7 @@ def operator(
         identity=identity or socket.gethostname(),
         lease=lease,
         image=image,
+        monitor_labels=[each for given in monitor_label or () for each in given.split(",") if each],
         first_system=first_system,
         health_host=health_host,
         health_port=health_port,

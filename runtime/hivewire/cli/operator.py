@@ -33,6 +33,7 @@ def operator(
     identity: str,
     lease: str,
     image: str,
+    monitor_labels: list[str],
     first_system: Path | None,
     health_host: str,
     health_port: int,
@@ -43,6 +44,7 @@ def operator(
 
     Args:
         namespaces: Kubernetes namespaces, or `*` alone: all. None: its own.
+        monitor_labels: Each as NAME=VALUE.
 
     Raises:
         UsageError: something that was typed makes no sense.
@@ -59,6 +61,7 @@ def operator(
         lease=lease,
         namespaces=None if namespaces == ["*"] else tuple(namespaces or [own_namespace]),
         image=image,
+        monitor_labels=_labels(monitor_labels),
         first_system=first_system,
     )
     logs = LogSetup.of(level=log_level, form=log_format)
@@ -67,6 +70,16 @@ def operator(
     process = OperatorProcess(settings)
     with health_server(health_host, health_port, readiness=process.readiness) as health:
         asyncio.run(_run(process, settings, health))
+
+
+def _labels(given: list[str]) -> dict[str, str]:
+    labels = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not name or not equals:
+            raise UsageError(f"--monitor-label {each!r} is no label: give it as NAME=VALUE")
+        labels[name] = value
+    return labels
 
 
 def bootstrap(*, namespaces: str, login: str, own_namespace: str, broker: str) -> None:

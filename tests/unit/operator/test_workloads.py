@@ -1,5 +1,6 @@
 """What an AgentDeployment becomes in Kubernetes."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -154,6 +155,13 @@ def test_one_pod_alone_has_no_budget_that_would_keep_its_node_from_being_emptied
     budget = disruption_budget(workload(scaling={"maxReplicas": 2}))
     assert budget is not None
     assert budget["spec"]["maxUnavailable"] == 1
+
+
+def test_prometheus_finds_the_monitor_by_labels_that_take_the_place_of_none() -> None:
+    labels = {"release": "prometheus", "hivewire.dev/deployment": "another"}
+    made = pod_monitor(replace(workload(), monitor_labels=labels))
+    assert made["metadata"]["labels"] == {**labels, **pod_monitor(workload())["metadata"]["labels"]}
+    assert made["metadata"]["labels"]["hivewire.dev/deployment"] == "shop"
 
 
 MAKERS = (
