@@ -28,6 +28,11 @@ _PLURALS: Final = {
 }
 _END_TIMEOUT_S: Final = 5.0
 
+# That it leaves the signals to the process is what its own thread is for.
+logging.getLogger("kopf._core.reactor.running").addFilter(
+    lambda record: not record.getMessage().startswith("OS signals are ignored")
+)
+
 
 class Watch:
     """Watches until `close`. `on_seen` is called on the event loop that opened it.

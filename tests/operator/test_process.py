@@ -45,6 +45,7 @@ async def test_after_sigterm_another_one_leads_at_once_and_the_exit_code_is_0(
             async with asyncio.timeout(10):  # an expiry would take 15 s
                 await leads(second, cluster, namespace, "second")
             await first.ended_well()
+            assert "OS signals" not in first.errors  # they are seen to elsewhere
             await second.send_signal(signal.SIGTERM)
             await second.ended_well()
     assert await holder(cluster, namespace) == ""
