@@ -18,7 +18,7 @@ from typing import Final
 
 from hivewire.provisioning import Permissions
 from hivewire_operator.cluster import Cluster, Object
-from hivewire_operator.credentials import Login, account_jwt, is_account, new_key_pair, new_login, operator_jwt
+from hivewire_operator.credentials import Login, new_login
 from hivewire_operator.login_sources import (
     ACCOUNT,
     NAMESPACES_ANNOTATION,
@@ -34,6 +34,8 @@ from hivewire_operator.login_sources import (
     texts_of,
 )
 from hivewire_operator.names import FIELD_MANAGER
+from hivewire_operator.nats_accounts import account_jwt, operator_jwt
+from hivewire_operator.nats_keys import is_account, new_key_pair
 
 __all__ = ["AUTH_SECRET", "BootstrapError", "bootstrap", "new_keys", "server_files"]
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hivewire_operator.cluster import Object
-from hivewire_operator.credentials import KeyPair, Login, is_account
+from hivewire_operator.credentials import Login
+from hivewire_operator.nats_keys import KeyPair, is_account
 from hivewire_operator.resources.fields import GROUP
 
 __all__ = ["LoginSource", "Minting", "Refused", "RevocationKeys", "Shared", "login_secret", "login_source", "texts_of"]

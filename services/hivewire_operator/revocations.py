@@ -21,8 +21,8 @@ from nats.aio.client import Client, RawCredentials
 
 from hivewire.exceptions import HivewireError
 from hivewire.provisioning import trusted
-from hivewire_operator.credentials import revocations_of, with_revocations
 from hivewire_operator.login_sources import RevocationKeys
+from hivewire_operator.nats_accounts import revocations_of, with_revocations
 
 __all__ = ["RevocationError", "revoke"]
 

@@ -11,7 +11,8 @@ from cluster.kubectl import Kubectl
 from cluster.load import FROM, load_on_ledgers, put_load_on_ledgers, tell
 from cluster.release import NAME, Release, ask
 from hivewire.provisioning import Permissions
-from hivewire_operator.credentials import KeyPair, new_login
+from hivewire_operator.credentials import new_login
+from hivewire_operator.nats_keys import KeyPair
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(500)]
 

@@ -27,8 +27,10 @@ from hivewire.provisioning import (
     worker_permissions,
 )
 from hivewire.relay import RelayRuntime
-from hivewire_operator.credentials import KeyPair, Login, account_jwt, new_key_pair, new_login, operator_jwt
+from hivewire_operator.credentials import Login, new_login
 from hivewire_operator.login_sources import Minting
+from hivewire_operator.nats_accounts import account_jwt, operator_jwt
+from hivewire_operator.nats_keys import KeyPair, new_key_pair
 
 SHARDED = TypeShape(kind="sharded", shards=16)
 STATELESS = TypeShape(kind="stateless", shards=1)

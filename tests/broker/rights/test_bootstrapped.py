@@ -20,8 +20,10 @@ from documents import free_port
 from hivewire.nats.embedded import EmbeddedServer
 from hivewire.provisioning import Permissions, Subjects, worker_permissions
 from hivewire_operator.bootstrap import SYSTEM_PERMISSIONS, new_keys, server_files
-from hivewire_operator.credentials import Login, new_key_pair, new_login, revocations_of
+from hivewire_operator.credentials import Login, new_login
 from hivewire_operator.login_sources import Minting, RevocationKeys, login_source
+from hivewire_operator.nats_accounts import revocations_of
+from hivewire_operator.nats_keys import new_key_pair
 from hivewire_operator.revocations import RevocationError, revoke
 
 SHOP = worker_permissions(Subjects("shop"), deployment="cart", types={})

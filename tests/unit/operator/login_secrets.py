@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from hivewire_operator.bootstrap import SYSTEM_PERMISSIONS
-from hivewire_operator.credentials import new_key_pair, new_login
+from hivewire_operator.credentials import new_login
 from hivewire_operator.login_sources import Minting, login_source
+from hivewire_operator.nats_keys import new_key_pair
 
 ACCOUNT = new_key_pair("account", b"a" * 32)
 SIGNING = new_key_pair("account", b"s" * 32)

@@ -5,8 +5,9 @@ import secrets
 import pytest
 
 from hivewire_operator.bootstrap import BootstrapError, new_keys, server_files
-from hivewire_operator.credentials import Login, is_account
+from hivewire_operator.credentials import Login
 from hivewire_operator.login_sources import Refused, login_source
+from hivewire_operator.nats_keys import is_account
 from unit.operator.login_secrets import MINTING, REVOKING, creds, minting, secret
 
 

@@ -7,17 +7,9 @@ from typing import Any
 import pytest
 
 from hivewire.provisioning import Subjects, TypeShape, worker_permissions
-from hivewire_operator.credentials import (
-    KeyPair,
-    Login,
-    account_jwt,
-    is_account,
-    new_key_pair,
-    new_login,
-    operator_jwt,
-    revocations_of,
-    with_revocations,
-)
+from hivewire_operator.credentials import Login, new_login
+from hivewire_operator.nats_accounts import account_jwt, operator_jwt, revocations_of, with_revocations
+from hivewire_operator.nats_keys import KeyPair, is_account, new_key_pair
 
 ACCOUNT = new_key_pair("account", b"a" * 32)
 SIGNING = new_key_pair("account", b"s" * 32)
