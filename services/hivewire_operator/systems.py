@@ -19,7 +19,7 @@ from hivewire_operator.cleanup import delete_departed
 from hivewire_operator.cluster import Cluster, Object
 from hivewire_operator.conditions import Finding
 from hivewire_operator.loads import Load, load_of
-from hivewire_operator.login_sources import Refused
+from hivewire_operator.login_sources import Refused, login_secret
 from hivewire_operator.parsing import MalformedError, parsed
 from hivewire_operator.resources.agent_system import AgentSystemSpec, Nats
 from hivewire_operator.settings import OperatorSettings
@@ -138,7 +138,8 @@ class Systems:
         deleted = Finding(type="DataDeleted", status="True", reason="Settled", message="Nothing is left to be deleted.")
         if undeleted:
             deleted = replace(deleted, status="False", reason="Waiting", message=undeleted)
-        findings = [*_findings(problem), finding(source), left, deleted]
+        trouble = "" if system.upkeep is None else system.upkeep.login_trouble
+        findings = [*_findings(problem), *_login_findings(source, trouble), left, deleted]
         await self._report(found, findings, await self._numbers(system))
         if problem or undeleted or departed.failed:
             return _AGAIN_S
@@ -249,6 +250,18 @@ def _findings(problem: str) -> list[Finding]:
         return [accepted, away, replace(away, type="Ready")]
     kept = Finding(type="Connected", status="True", reason="Connected", message="Streams and buckets are as planned.")
     return [accepted, kept, Finding(type="Ready", status="True", reason="Ready", message="Agents can be deployed.")]
+
+
+def _login_findings(source: Usable | None, trouble: str) -> list[Finding]:
+    if not trouble:
+        return [finding(source)]
+    name = "" if source is None else login_secret(source.name)
+    message = (
+        f"NATS refuses new logins, while those of before go on until they expire. The keys in {name} are others than"
+        f" NATS trusts: put them right, or let NATS read the new ones. {trouble}"
+    )
+    refused = Finding(type="LoginReady", status="False", reason="LoginRefused", message=message)
+    return [refused, replace(refused, type="Ready")]
 
 
 async def _close(system: System) -> None:

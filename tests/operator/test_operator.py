@@ -1,6 +1,7 @@
 """The operator at work: a real API server and a real NATS server. There are no nodes, so tests tell how pods are."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -10,9 +11,11 @@ from typing import Any
 import pytest
 
 from api_server import ApiServer
+from broker.rights.conftest import OperatorMode
 from hivewire import AgentId, MessageContext, NatsAgentRuntime, RoutedAgent, TopicId, TypeSubscription, event, rpc
 from hivewire.provisioning import Subjects
 from hivewire_operator.cluster import Cluster, Object
+from hivewire_operator.nats_keys import KeyPair, new_key_pair
 from hivewire_operator.operator import Operator
 from hivewire_operator.settings import OperatorSettings
 
@@ -240,6 +243,35 @@ async def test_pods_that_do_not_become_ready_are_taken_back_once_and_not_tried_a
         await field.deployment(image="better:1")
         await field.until("Deployment", "shop", lambda found: image_of(found) == "better:1")
         await field.condition("AgentDeployment", "shop", "RolledBack", "False", "AsWanted")
+
+
+@pytest.mark.slow  # it takes half a minute
+async def test_keys_that_nats_does_not_trust_are_told_while_old_logins_go_on(field: Field) -> None:
+    mode = OperatorMode(field.folder)
+    right, wrong = mode.minting(life_s=3600), new_key_pair("account", secrets.token_bytes(32))
+
+    async def put_keys(signer: KeyPair) -> None:
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "namespace": field.namespace,
+                "name": "hivewire-login-main",
+                "annotations": {"hivewire.dev/namespaces": field.namespace},
+            },
+            "stringData": {"account": right.account, "signing-key": signer.seed},
+        }
+        await field.cluster.apply("Secret", manifest, manager="test")
+
+    async with mode.server:
+        await put_keys(right.signer)
+        async with field.operator():
+            await field.system(nats={"url": mode.url, "login": "main"})
+            await field.condition("AgentSystem", "default", "Ready", "True", "Ready")
+            for signer, status, reason in ((wrong, "False", "LoginRefused"), (right.signer, "True", "Minted")):
+                await put_keys(signer)
+                await field.condition("AgentSystem", "default", "LoginReady", status, reason)
+            await field.condition("AgentSystem", "default", "Ready", "True", "Ready")
 
 
 async def test_the_number_of_pods_follows_whoever_writes_it_in_manual_mode(field: Field) -> None:

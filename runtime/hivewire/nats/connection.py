@@ -62,7 +62,8 @@ class Connection:
 
     `on_reconnect` and `on_disconnect` are called on the event loop each time; `on_reconnect` also when a client with
     new credentials took over, without a disconnect before. While `connected` is not set, nothing can be sent; nothing
-    is buffered to be sent later. `dropped` counts the messages that came faster than they were taken.
+    is buffered to be sent later. `login_trouble` tells why new credentials are not used yet. `dropped` counts the
+    messages that came faster than they were taken.
 
     Args:
         credentials: The path of a NATS credentials file. It is read at every connect, and watched. An embedded server
@@ -82,6 +83,7 @@ class Connection:
         self._uncancellable: set[asyncio.Task[None]] = set()
         self._last_error: Exception | None = None
         self._file_trouble = ""
+        self.login_trouble = ""
         self._refused: set[str] = set()
         self._closed_for_good = asyncio.Event()
         self._keeping: asyncio.Task[None] | None = None
@@ -305,6 +307,7 @@ class Connection:
                     log.warning("%s", error)
                     pause = _REBUILD_PAUSE_S
                 else:
+                    self.login_trouble = str(error)
                     log.error("The new credentials don't work, so the old connection stays: %s", error)
                     pause = _REFUSED_PAUSE_S
             except Exception:
@@ -318,7 +321,10 @@ class Connection:
         if trouble and trouble != self._file_trouble:
             log.warning("The connection to NATS goes on with the old credentials: %s", trouble)
         self._file_trouble = trouble
-        return not trouble and self._credentials.read() != self._client.login
+        if trouble or self._credentials.read() != self._client.login:
+            return not trouble
+        self.login_trouble = ""
+        return False
 
     async def _replace_client(self) -> None:
         """Let a new client take over, then end the old one.

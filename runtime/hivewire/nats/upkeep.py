@@ -112,6 +112,11 @@ class Upkeep:
         """What ended the work before its time; None: nothing has."""
         return self._tasks.failure
 
+    @property
+    def login_trouble(self) -> str:
+        """Why the credentials that are there now are not used; empty: they are. What was there before still is."""
+        return self._broker.login_trouble
+
     async def open(self) -> None:
         """Connect, make what is missing, and begin to keep it so.
 
