@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,7 +11,6 @@ from typing import Final
 from hivewire.provisioning import (
     Permissions,
     Subjects,
-    TypeShape,
     admin_permissions,
     gateway_permissions,
     worker_permissions,
@@ -27,6 +26,7 @@ from hivewire_operator.names import credentials_secret
 from hivewire_operator.own_logins import OwnLogins
 from hivewire_operator.resources.agent_deployment import AgentDeploymentSpec
 from hivewire_operator.resources.agent_system import AgentSystemSpec
+from hivewire_operator.resources.agent_types import shapes_of
 
 Usable = Minting | Shared
 
@@ -83,15 +83,18 @@ class Access:
             as `ensure_login`.
         """
         metadata = found["metadata"]
-        subjects = Subjects(metadata["namespace"])
+        subjects, types = Subjects(metadata["namespace"]), shapes_of(spec.gateway.agent_types)
         entry = Entry(
             kind="AgentSystem",
             name=metadata["name"],
             uid=metadata["uid"],
             url=spec.nats.url,
             deletes=spec.deletion_policy == "Delete",
+            agent_types=tuple(sorted(types)),
         )
-        wanted = {GATEWAY_SECRET: gateway_permissions(subjects, stateless=stateless)}
+        workers = spec.gateway.worker_deployments
+        rights = gateway_permissions(subjects, types=types, worker_deployments=workers, stateless=stateless)
+        wanted = {GATEWAY_SECRET: rights}
         if spec.admin_login:
             wanted[ADMIN_SECRET] = admin_permissions(subjects, stateless=stateless)
         dues = [
@@ -116,7 +119,7 @@ class Access:
         """
         metadata = found["metadata"]
         namespace, name = metadata["namespace"], metadata["name"]
-        types = shapes_of(spec)
+        types = shapes_of(spec.agent_types)
         entry = Entry(
             kind="AgentDeployment",
             name=name,
@@ -190,14 +193,6 @@ class Access:
         until = now + system.resync_seconds if due is None else min(due, now + system.resync_seconds)
         self._checked[key] = _Checked(wanted=wanted, until=until)
         return until
-
-
-def shapes_of(spec: AgentDeploymentSpec) -> Mapping[str, TypeShape]:
-    """Return the agent types of a deployment, as the registry has them."""
-    return {
-        each.name: TypeShape(kind="stateless", shards=1) if each.stateless else TypeShape(shards=each.shards)
-        for each in spec.agent_types
-    }
 
 
 def finding(source: LoginSource | None) -> Finding:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from hivewire.exceptions import HivewireError
 from hivewire_operator import metrics
-from hivewire_operator.access import Access, shapes_of
+from hivewire_operator.access import Access
 from hivewire_operator.autoscaling import Autoscaler, Scaling
 from hivewire_operator.cluster import Cluster, Object
 from hivewire_operator.conditions import Finding
@@ -24,6 +24,7 @@ from hivewire_operator.events import Recorder
 from hivewire_operator.names import credentials_secret
 from hivewire_operator.parsing import MalformedError, parsed
 from hivewire_operator.resources.agent_deployment import AgentDeploymentSpec
+from hivewire_operator.resources.agent_types import shapes_of
 from hivewire_operator.rollout import is_replacing
 from hivewire_operator.rollouts import Rollouts
 from hivewire_operator.settings import OperatorSettings
@@ -154,7 +155,7 @@ class Deployments:
         if system.upkeep is None:
             return Finding(type="Provisioned", status="Unknown", reason="NatsUnavailable", message=system.problem)
         try:
-            for name, shape in shapes_of(spec).items():
+            for name, shape in shapes_of(spec.agent_types).items():
                 await system.upkeep.register_type(name, shape)
         except ValueError as error:
             return Finding(type="Provisioned", status="False", reason="OtherShape", message=str(error))

@@ -19,11 +19,13 @@ from hivewire_operator.cleanup import delete_departed
 from hivewire_operator.cluster import Cluster, Object
 from hivewire_operator.conditions import Finding
 from hivewire_operator.loads import Load, load_of
-from hivewire_operator.login_sources import Refused, login_secret
+from hivewire_operator.login_sources import Refused
 from hivewire_operator.parsing import MalformedError, parsed
 from hivewire_operator.resources.agent_system import AgentSystemSpec, Nats
+from hivewire_operator.resources.agent_types import shapes_of
 from hivewire_operator.settings import OperatorSettings
 from hivewire_operator.status import write_status
+from hivewire_operator.system_status import findings_of_connection, findings_of_departed, findings_of_login
 
 log = logging.getLogger("hivewire.operator.systems")
 
@@ -115,7 +117,7 @@ class Systems:
             refused = finding(source)
             await self._report(found, [refused, replace(refused, type="Ready")])
             return _AGAIN_S
-        stateless = await self._stateless_types(namespace)
+        stateless = await self._stateless_types(namespace, spec)
         returned = self._gone.pop(namespace, None)
         if returned is not None:
             await _close(returned)
@@ -132,14 +134,10 @@ class Systems:
             self._access.ledgers, namespace, lambda: self._access.existing(namespace), system.upkeep
         )
         departed = await self._access.settle(namespace)
-        left = Finding(type="LoginsRevoked", status="True", reason="Settled", message="Nobody has a login who is gone.")
-        if departed.message():
-            left = replace(left, status="False", reason="Expiring", message=departed.message())
-        deleted = Finding(type="DataDeleted", status="True", reason="Settled", message="Nothing is left to be deleted.")
-        if undeleted:
-            deleted = replace(deleted, status="False", reason="Waiting", message=undeleted)
         trouble = "" if system.upkeep is None else system.upkeep.login_trouble
-        findings = [*_findings(problem), *_login_findings(source, trouble), left, deleted]
+        types = await self._types_of_gateway(system)
+        left = findings_of_departed(expiring=departed.message(), undeleted=undeleted)
+        findings = [*findings_of_connection(problem), *types, *findings_of_login(source, trouble), *left]
         await self._report(found, findings, await self._numbers(system))
         if problem or undeleted or departed.failed:
             return _AGAIN_S
@@ -179,10 +177,11 @@ class Systems:
             system.upkeep = upkeep
         return system, due
 
-    async def _stateless_types(self, namespace: str) -> frozenset[str]:
+    async def _stateless_types(self, namespace: str, spec: AgentSystemSpec) -> frozenset[str]:
         found = await self._cluster.find("AgentDeployment", namespace)
         types = [each for deployment in found for each in deployment["spec"].get("agentTypes", ())]
-        return frozenset(each["name"] for each in types if each.get("stateless"))
+        of_gateway = [each.name for each in spec.gateway.agent_types if each.stateless]
+        return frozenset([*of_gateway, *(each["name"] for each in types if each.get("stateless"))])
 
     async def _kept(self, system: System) -> str:
         """Repair what drifted. Returns what is wrong; empty: nothing."""
@@ -193,6 +192,21 @@ class Systems:
         except HivewireError as error:
             return str(error)
         return ""
+
+    async def _types_of_gateway(self, system: System) -> list[Finding]:
+        """Register the agent types of workers over HTTP. Returns what stands against it."""
+        if system.upkeep is None:
+            return []
+        try:
+            for name, shape in shapes_of(system.spec.gateway.agent_types).items():
+                await system.upkeep.register_type(name, shape)
+        except ValueError as error:
+            other = Finding(type="Provisioned", status="False", reason="OtherShape", message=str(error))
+            return [other, replace(other, type="Ready")]
+        except HivewireError as error:
+            return [Finding(type="Provisioned", status="Unknown", reason="NatsUnavailable", message=str(error))]
+        registered = "The agent types of the gateway are registered."
+        return [Finding(type="Provisioned", status="True", reason="Provisioned", message=registered)]
 
     async def _numbers(self, system: System) -> dict[str, Any]:
         if system.upkeep is None:
@@ -241,27 +255,6 @@ class Systems:
     async def _report(self, found: Object, findings: list[Finding], numbers: dict[str, Any] | None = None) -> None:
         fields = {"namespace": found["metadata"]["namespace"], **(numbers or {})}
         await write_status(self._cluster, "AgentSystem", found, findings, fields, now=datetime.now(UTC))
-
-
-def _findings(problem: str) -> list[Finding]:
-    accepted = Finding(type="Accepted", status="True", reason="Accepted", message="The spec makes sense.")
-    if problem:
-        away = Finding(type="Connected", status="False", reason="NatsUnavailable", message=problem)
-        return [accepted, away, replace(away, type="Ready")]
-    kept = Finding(type="Connected", status="True", reason="Connected", message="Streams and buckets are as planned.")
-    return [accepted, kept, Finding(type="Ready", status="True", reason="Ready", message="Agents can be deployed.")]
-
-
-def _login_findings(source: Usable | None, trouble: str) -> list[Finding]:
-    if not trouble:
-        return [finding(source)]
-    name = "" if source is None else login_secret(source.name)
-    message = (
-        f"NATS refuses new logins, while those of before go on until they expire. The keys in {name} are others than"
-        f" NATS trusts: put them right, or let NATS read the new ones. {trouble}"
-    )
-    refused = Finding(type="LoginReady", status="False", reason="LoginRefused", message=message)
-    return [refused, replace(refused, type="Ready")]
 
 
 async def _close(system: System) -> None:

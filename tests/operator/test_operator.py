@@ -1,9 +1,11 @@
 """The operator at work: a real API server and a real NATS server. There are no nodes, so tests tell how pods are."""
 
 import asyncio
+import base64
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,24 @@ import pytest
 
 from api_server import ApiServer
 from broker.rights.conftest import OperatorMode
-from hivewire import AgentId, MessageContext, NatsAgentRuntime, RoutedAgent, TopicId, TypeSubscription, event, rpc
-from hivewire.provisioning import Subjects
+from hivewire import (
+    AccessDeniedError,
+    AgentId,
+    HttpAgentRuntime,
+    MessageContext,
+    NatsAgentRuntime,
+    RoutedAgent,
+    TopicId,
+    TypeSubscription,
+    event,
+    rpc,
+)
+from hivewire.provisioning import GATEWAY, Subjects
+from hivewire.relay import RelayRuntime
+from hivewire_gateway import GatewayServer, Settings
 from hivewire_operator.cluster import Cluster, Object
-from hivewire_operator.nats_keys import KeyPair, new_key_pair
+from hivewire_operator.login_sources import Minting
+from hivewire_operator.nats_keys import new_key_pair
 from hivewire_operator.operator import Operator
 from hivewire_operator.settings import OperatorSettings
 
@@ -73,6 +89,20 @@ class Field:
 
     async def system(self, **spec: Any) -> None:
         await self.apply("AgentSystem", "default", {"nats": {"url": self.nats_url}, "resyncSeconds": 5, **spec})
+
+    async def keys(self, source: Minting) -> None:
+        """Hand out the login `main`."""
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "namespace": self.namespace,
+                "name": "hivewire-login-main",
+                "annotations": {"hivewire.dev/namespaces": self.namespace},
+            },
+            "stringData": {"account": source.account, "signing-key": source.signer.seed},
+        }
+        await self.cluster.apply("Secret", manifest, manager="test")
 
     async def deployment(self, name: str = "shop", **spec: Any) -> None:
         """Make or change an AgentDeployment, by what is said of it alone."""
@@ -245,31 +275,43 @@ async def test_pods_that_do_not_become_ready_are_taken_back_once_and_not_tried_a
         await field.condition("AgentDeployment", "shop", "RolledBack", "False", "AsWanted")
 
 
+async def test_workers_over_http_serve_what_the_system_allows_its_gateway(field: Field) -> None:
+    mode = OperatorMode(field.folder)
+    async with mode.server:
+        await field.keys(mode.minting(life_s=3600))
+        async with field.operator():
+            types = [{"name": "counter", "shards": 4}]
+            await field.system(nats={"url": mode.url, "login": "main"}, gateway={"agentTypes": types})
+            await field.condition("AgentSystem", "default", "Provisioned", "True", "Provisioned")
+            login = field.folder / "gateway.creds"
+            secret = await field.until("Secret", "hivewire-gateway-nats", lambda found: True)
+            login.write_bytes(base64.b64decode(secret["data"]["nats.creds"]))
+            relay = RelayRuntime(
+                mode.url, namespace=field.namespace, deployment=GATEWAY, credentials=str(login), provision=False
+            )
+            await relay.connect()
+            async with GatewayServer(relay, Settings(port=0, metrics_port=0, drain_timeout_s=1.0)) as gateway:
+                worker = HttpAgentRuntime(gateway.url)
+                await Counter.register(worker, "counter", Counter)
+                await worker.start()
+                assert await worker.send_message(3, AgentId("counter", "one")) == 3
+                with pytest.raises(AccessDeniedError, match="the AgentSystem has to name the agent types"):
+                    await Counter.register(worker, "other", Counter)
+                await worker.stop()
+
+
 @pytest.mark.slow  # it takes half a minute
 async def test_keys_that_nats_does_not_trust_are_told_while_old_logins_go_on(field: Field) -> None:
     mode = OperatorMode(field.folder)
-    right, wrong = mode.minting(life_s=3600), new_key_pair("account", secrets.token_bytes(32))
-
-    async def put_keys(signer: KeyPair) -> None:
-        manifest = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {
-                "namespace": field.namespace,
-                "name": "hivewire-login-main",
-                "annotations": {"hivewire.dev/namespaces": field.namespace},
-            },
-            "stringData": {"account": right.account, "signing-key": signer.seed},
-        }
-        await field.cluster.apply("Secret", manifest, manager="test")
-
+    right = mode.minting(life_s=3600)
+    wrong = replace(right, signer=new_key_pair("account", secrets.token_bytes(32)))
     async with mode.server:
-        await put_keys(right.signer)
+        await field.keys(right)
         async with field.operator():
             await field.system(nats={"url": mode.url, "login": "main"})
             await field.condition("AgentSystem", "default", "Ready", "True", "Ready")
-            for signer, status, reason in ((wrong, "False", "LoginRefused"), (right.signer, "True", "Minted")):
-                await put_keys(signer)
+            for source, status, reason in ((wrong, "False", "LoginRefused"), (right, "True", "Minted")):
+                await field.keys(source)
                 await field.condition("AgentSystem", "default", "LoginReady", status, reason)
             await field.condition("AgentSystem", "default", "Ready", "True", "Ready")
 

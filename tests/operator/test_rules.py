@@ -18,7 +18,7 @@ CRDS = Path(__file__).parents[2] / "k8s" / "crds"
 MINIMAL: dict[str, Object] = {
     "AgentDeployment": {"module": "shop:setup", "agentTypes": [{"name": "cart"}]},
     "AgentSubscription": {"agentType": "cart", "topicType": "orders"},
-    "AgentSystem": {"nats": {"url": "nats://nats:4222"}},
+    "AgentSystem": {"nats": {"url": "nats://nats:4222"}, "gateway": {"agentTypes": [{"name": "cart"}]}},
 }
 
 
@@ -187,6 +187,13 @@ CASES: dict[tuple[str, str], Case] = {
     ("AgentSubscription.spec.start", "start can't be changed afterwards"): Case(
         refused=({"start": "Beginning"},), accepted=({"start": "Now"},)
     ),
+    ("AgentSystem.spec.gateway.agentTypes[]", "stateless can't be changed: use another agent type"): Case(
+        refused=({"gateway": types(stateless=True)},),
+        accepted=({"gateway": types(stateless=False)}, {"gateway": {"agentTypes": [{"name": "o", "stateless": True}]}}),
+    ),
+    ("AgentSystem.spec.gateway.agentTypes[]", "shards can't be changed: use another agent type"): Case(
+        refused=({"gateway": types(shards=32)},), accepted=({"gateway": types(shards=16)},)
+    ),
     ("AgentSystem", "a namespace has one AgentSystem, and it is named default"): Case(
         refused=({"named": "other"},), accepted=({"named": "default"},)
     ),
@@ -218,6 +225,9 @@ async def submit(cluster: Cluster, namespace: str, rule: Rule, change: Object) -
     spec = {name: value for name, value in change.items() if name != "named"}
     made = MINIMAL[rule.kind] | ({} if rule.is_of_changes else spec)
     name = change.get("named") or f"o{secrets.token_hex(4)}"
+    if rule.kind == "AgentSystem" and "named" not in change:
+        name = "default"
+        await cluster.delete(rule.kind, namespace, name)
     await cluster.create(
         rule.kind,
         {

@@ -49,7 +49,7 @@ _DROP_LOG_EVERY_S = 1.0
 _HEADER_SLACK_BYTES = 1024
 ASK_FOR_RIGHTS = (
     "the credentials don't allow it; what the user of a worker, a gateway or an operator needs is in "
-    "docs/guides/connections.md"
+    "docs/guides/connections.md, and on Kubernetes an AgentDeployment or the AgentSystem has to name the agent types"
 )
 _LONG_LOGIN_BYTES = 3_500
 """The server takes no line above 4096 bytes, unless its `max_control_line` says otherwise."""

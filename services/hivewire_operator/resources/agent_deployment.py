@@ -7,24 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hivewire_operator.resources.agent_system import DeletionPolicy
-from hivewire_operator.resources.fields import AgentTypeName, Conditions, Part, Seconds, list_map, ruled
+from hivewire_operator.resources.agent_types import AgentType
+from hivewire_operator.resources.fields import Conditions, Part, Seconds, list_map, ruled
 from hivewire_operator.resources.pods import PodTemplate
 
 Replicas = Annotated[int, Field(ge=0, le=1_000)]
-
-
-class AgentType(Part):
-    """An agent type that the pods serve."""
-
-    model_config = ruled(
-        ("self.stateless == oldSelf.stateless", "stateless can't be changed: use another agent type"),
-        ("self.shards == oldSelf.shards", "shards can't be changed: use another agent type"),
-    )
-    name: AgentTypeName = Field(description="The name under which the code registers it.")
-    shards: Literal[1, 2, 4, 8, 16, 32, 64, 128, 256] = Field(
-        default=16, description="Shares of its keys, of which a pod serves some: at most so many pods have work."
-    )
-    stateless: bool = Field(default=False, description="Whether any pod handles any message (@stateless_worker).")
 
 
 class ScalingRate(Part):

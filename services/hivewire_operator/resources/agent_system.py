@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hivewire_operator.resources.fields import Conditions, Name, Part, ruled
+from hivewire_operator.resources.agent_types import AgentType
+from hivewire_operator.resources.fields import Conditions, Name, Part, list_map, ruled
 
 DeletionPolicy = Literal["Retain", "Delete"]
 
@@ -68,12 +69,26 @@ class Defaults(Part):
     )
 
 
+class Gateway(Part):
+    """What the gateway is allowed."""
+
+    agent_types: Annotated[list[AgentType], Field(max_length=64)] = Field(
+        default=[],
+        description="The agent types that workers over HTTP may serve. They are registered, and not scaled.",
+        json_schema_extra=list_map("name"),
+    )
+    worker_deployments: Annotated[list[Name], Field(min_length=1, max_length=16)] = Field(
+        default=["default"], description="What such workers may call their deployments (HIVEWIRE_DEPLOYMENT)."
+    )
+
+
 class AgentSystemSpec(Part):
     """What is wanted."""
 
     nats: Nats = Field(description="Where NATS is, and how to log in.")
     streams: Streams = Field(default=Streams(), description="How events are stored.")
     defaults: Defaults = Field(default=Defaults(), description="What AgentDeployments get that say nothing else.")
+    gateway: Gateway = Field(default=Gateway(), description="What the gateway is allowed.")
     admin_login: bool = Field(
         default=False,
         description="Whether there is a login for the command line, in the Secret hivewire-admin-nats: it may call"
