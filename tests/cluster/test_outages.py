@@ -42,6 +42,9 @@ DELETE = """
     await jetstream.delete_consumer(stream, consumer)
     await jetstream.delete_stream(subjects.dead_stream)
 """
+DELETE_EVENTS = """
+    await jetstream.delete_stream(stream)
+"""
 SEE = """
     async with asyncio.timeout(60):
         while True:
@@ -105,10 +108,13 @@ def test_a_subscription_holds_from_its_making_to_its_deletion(release: Release) 
         number += 10
 
 
-def test_a_stream_and_a_consumer_that_somebody_deleted_come_back(release: Release) -> None:
+def test_streams_and_a_consumer_that_somebody_deleted_come_back(release: Release) -> None:
     login = repr(_administrator(release.kubectl))
     release.run(AS_ADMINISTRATOR.format(login=login, does=DELETE), within=FROM)
     assert "back" in release.run(AS_ADMINISTRATOR.format(login=login, does=SEE), within=FROM)
+    release.run(AS_ADMINISTRATOR.format(login=login, does=DELETE_EVENTS), within=FROM)
+    assert "back" in release.run(AS_ADMINISTRATOR.format(login=login, does=SEE), within=FROM)
+    put_load_on_ledgers(release, "anew", keys=5, each=5)
 
 
 def test_agents_go_on_without_their_system_and_it_takes_them_up_again(release: Release) -> None:

@@ -24,6 +24,13 @@ CHANGES = (
     "--set=nats.goMemLimit=400MiB",  # servers are replaced
 )
 
+SUBSCRIPTION = {
+    "apiVersion": "hivewire.dev/v1alpha1",
+    "kind": "AgentSubscription",
+    "metadata": {"name": "extra"},
+    "spec": {"agentType": "ledger", "topicType": "extra"},
+}
+
 
 @pytest.fixture(scope="module")
 def chart(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -60,7 +67,9 @@ def test_nothing_is_lost_while_a_release_is_upgraded_and_rolled_back(release: Re
     assert _pods(release, "app.kubernetes.io/name=agents") == agents
 
 
-def test_a_namespace_can_be_deleted_with_a_release_in_it(release: Release) -> None:
+def test_a_namespace_can_be_deleted_with_a_release_and_all_kinds_of_objects_in_it(release: Release) -> None:
+    release.kubectl.apply(SUBSCRIPTION)
+    release.wait_until("agentsubscription", "extra", "Ready", "True")
     release.kubectl("delete", "namespace", release.kubectl.namespace, "--timeout=55s")
 
 
