@@ -293,8 +293,7 @@ class IncomingCalls:
             await self.refuse(call)
         except BaseException as error:
             _finished(turn, _result_of(error))
-            # The calls that its handler waits for are broken off with a `RuntimeStateError`.
-            if isinstance(error, asyncio.CancelledError | RuntimeStateError) and self._tasks.closing:
+            if self._was_stopped(error, call, turn):
                 stopped = WorkerLostError(f"The process of {agent_id} stopped before the handler had finished")
                 await self._fail(call, stopped)
                 if isinstance(error, asyncio.CancelledError):
@@ -315,6 +314,15 @@ class IncomingCalls:
                 await self._send(reply, payload, headers, session)
             except MessageTooLargeError as error:
                 await self._answer_error(reply, error, agent_id, session)
+
+    def _was_stopped(self, error: BaseException, call: IncomingCall, turn: Turn) -> bool:
+        """Tell whether a turn ended as the process ends, or a part of its runtime failed."""
+        if self._tasks.closing:
+            # The calls that its handler waited for are broken off with a `RuntimeStateError`.
+            return isinstance(error, asyncio.CancelledError | RuntimeStateError)
+        task = asyncio.current_task()
+        is_cancelled = isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling()
+        return bool(is_cancelled) and not turn.overdue and not call.cancellation._cancelled
 
     async def _emit(self, call: IncomingCall, chunk: Any, nested: NestedCalls | None) -> None:
         """Send one chunk of a streamed answer."""

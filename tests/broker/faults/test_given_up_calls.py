@@ -62,6 +62,24 @@ async def test_a_caller_is_told_that_the_process_stopped_before_the_handler_had_
     far.opened.set()
 
 
+async def test_a_caller_is_told_that_the_process_stopped_when_a_part_of_its_runtime_fails(
+    new_runtime: NewRuntime,
+) -> None:
+    async def fails() -> None:
+        raise ValueError("a fault")
+
+    worker, caller = new_runtime(), new_runtime()
+    gate = Gate()
+    await serve(worker, "slow", gate)
+    await worker.start()
+    await caller.connect()
+    call = asyncio.ensure_future(caller.send_message(1, AgentId("slow", "k"), timeout=60))
+    await until(lambda: gate.entered)
+    worker._tasks.start(fails())
+    with pytest.raises(WorkerLostError, match="slow/k stopped before the handler had finished"):
+        await call
+
+
 @pytest.mark.parametrize("is_stateless", [False, True])
 async def test_an_event_whose_handler_waits_for_another_agent_when_its_process_stops_is_handled_elsewhere(
     new_runtime: NewRuntime, observe: Observe, is_stateless: bool
