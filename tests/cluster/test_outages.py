@@ -108,6 +108,21 @@ def test_a_subscription_holds_from_its_making_to_its_deletion(release: Release) 
         number += 10
 
 
+def test_a_subscription_from_the_beginning_brings_what_was_stored_before_it(release: Release) -> None:
+    tell(release, "late", ("history", 1), ("history", 2))
+    release.kubectl.apply(
+        {
+            "apiVersion": "hivewire.dev/v1alpha1",
+            "kind": "AgentSubscription",
+            "metadata": {"name": "history"},
+            "spec": {"agentType": "ledger", "topicType": "history", "start": "Beginning"},
+        }
+    )
+    release.wait_until("agentsubscription", "history", "Ready", "True")
+    tell(release, "late", ("history", 3))
+    assert wait_until_told(release, "late", 3) == [1, 2, 3]
+
+
 def test_streams_and_a_consumer_that_somebody_deleted_come_back(release: Release) -> None:
     login = repr(_administrator(release.kubectl))
     release.run(AS_ADMINISTRATOR.format(login=login, does=DELETE), within=FROM)
