@@ -23,6 +23,7 @@ from hivewire.nats.broker import Broker, JetStreamError
 from hivewire.nats.cloud_events import read_cloud_event
 from hivewire.nats.event_stream import EventStream, StreamState
 from hivewire.nats.header_text import EnvelopeError
+from hivewire.nats.stream_batch import read_batch
 from hivewire.nats.stream_reader import StreamMessage, StreamReader
 from hivewire.nats.subjects import Subjects
 from hivewire.nats.task_scope import TaskScope
@@ -31,7 +32,6 @@ from hivewire.nats.topic_filters import TopicFilter, minimal_tails
 log = logging.getLogger("hivewire.tap")
 
 _NAME_DIGITS = 12
-_PAST_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,42 +224,15 @@ class EventTap:
         Raises:
             BrokerUnavailableError: as `place`.
         """
-        found: list[StreamMessage] = []
-        complete = asyncio.Event()
-        size = 0
-
-        def take(message: StreamMessage) -> None:
-            nonlocal size
-            if complete.is_set():
-                return
-            found.append(message)
-            size += len(message.payload)
-            if message.pending == 0 or len(found) >= limit or size >= max_bytes:
-                complete.set()
-
-        def made(waiting: int) -> None:
-            if waiting == 0:
-                complete.set()
-
-        reader = StreamReader(
+        found = await read_batch(
             self._broker,
             self._stream.name,
-            filters=lambda: filters,
-            start=lambda: found[-1].sequence + 1 if found else after + 1,
-            on_message=take,
-            # As much as fits for certain, should all be as large as the ones before.
-            room=lambda: min(limit - len(found), max(1, (max_bytes - size) // max(size // max(len(found), 1), 1024))),
-            on_made=made,
-            tidy=True,
+            self._tasks,
+            filters=filters,
+            start=after + 1,
+            limit=limit,
+            max_bytes=max_bytes,
         )
-        reading = self._start(reader, "hivewire: past events")
-        try:
-            async with asyncio.timeout(_PAST_TIMEOUT_S):
-                await complete.wait()
-        except TimeoutError:
-            raise BrokerUnavailableError("Past events could not be read in time") from None
-        finally:
-            reading.cancel()
         events = [event for event in map(_read, found) if event is not None]
         return PastEvents(events=events, last=found[-1].sequence if found else after)
 

@@ -13,12 +13,11 @@ window.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
 from hivewire.exceptions import AgentNotFoundError, BrokerUnavailableError, UndeliverableException
 from hivewire.model.ids import AgentId
@@ -28,11 +27,12 @@ from hivewire.nats.dead_letters import LINEAGE_HEADER
 from hivewire.nats.delivery import DeliveryPolicy
 from hivewire.nats.envelope import EnvelopeError, decode_event
 from hivewire.nats.event_stream import EventStream, StreamState, why_refused
-from hivewire.nats.formats import FORMAT, check_format
 from hivewire.nats.header_text import quoted
+from hivewire.nats.history_place import Place
 from hivewire.nats.positions import SubscriptionChange
 from hivewire.nats.registry import Registry, TypeRecord, first_position, read_marker
-from hivewire.nats.stream_reader import StreamMessage, StreamReader
+from hivewire.nats.stream_batch import read_batch
+from hivewire.nats.stream_reader import StreamMessage
 from hivewire.nats.subjects import Subjects, type_token
 from hivewire.nats.task_scope import TaskScope
 from hivewire.nats.tokens import is_hashed, token
@@ -43,8 +43,6 @@ _KEYS_AT_ONCE: Final = 50
 _ROUNDS: Final = 20
 """How often the end of the stream is looked for at most before the marker is stored without a condition."""
 
-_READ_TIMEOUT_S: Final = 10.0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryProgress:
@@ -53,70 +51,6 @@ class HistoryProgress:
     sent: int
     waiting: int
     done: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
-    """How far the history of one subscription was looked at, in the event stream that was made at `stream`.
-
-    `subscriptions` are those of the type that hold for the event at `next`. `goal` is where the stream ended when this
-    lap began, with `lap` events to look at.
-    """
-
-    topics: TopicFilter
-    stream: str
-    next: int
-    subscriptions: SubscriptionChange
-    goal: int
-    lap: int | None = None
-    sent: int = 0
-    done: bool = False
-
-    def in_lap(self, waiting: int, end: int) -> _Place | None:
-        """Return the place with its goal, or a new one when this is reached; None: as much comes as is sent."""
-        if self.next <= self.goal:
-            return self
-        if self.lap is not None and waiting > self.lap // 2:
-            return None
-        return replace(self, goal=end, lap=waiting)
-
-    def had(self, sequence: int, topic_type: str) -> bool:
-        """Tell whether the event was sent as part of this history."""
-        return sequence < self.next and self.topics.matches(topic_type)
-
-    def to_json(self) -> bytes:
-        data = {
-            "format": FORMAT,
-            "topics": self.topics.content_id,
-            "stream": self.stream,
-            "next": self.next,
-            "subscriptions": self.subscriptions.to_json(),
-            "goal": self.goal,
-            "lap": self.lap,
-            "sent": self.sent,
-            "done": self.done,
-        }
-        return json.dumps(data, separators=(",", ":")).encode()
-
-    @classmethod
-    def from_json(cls, payload: bytes) -> _Place:
-        """Read a record.
-
-        Raises:
-            UnsupportedFormatError: a newer version of Hivewire wrote it.
-        """
-        data: dict[str, Any] = json.loads(payload)
-        check_format(data, "how far the history of a subscription is")
-        return cls(
-            topics=TopicFilter.parse(data["topics"]),
-            stream=data["stream"],
-            next=int(data["next"]),
-            subscriptions=SubscriptionChange.from_json(data["subscriptions"]),
-            goal=int(data["goal"]),
-            lap=data["lap"],
-            sent=int(data["sent"]),
-            done=bool(data["done"]),
-        )
 
 
 class Histories:
@@ -171,7 +105,7 @@ class Histories:
         except WriteConflictError:
             raise BrokerUnavailableError(f"Another process sends {agent_type} the history of {topics.value}") from None
 
-    async def _advance(self, agent_type: str, key: str, revision: int, place: _Place, *, end: int) -> HistoryProgress:
+    async def _advance(self, agent_type: str, key: str, revision: int, place: Place, *, end: int) -> HistoryProgress:
         others = await self._others(agent_type, key, place.stream)
         waiting = 0
         for left in range(_ROUNDS, -1, -1):
@@ -187,9 +121,9 @@ class Histories:
                 break
         return HistoryProgress(sent=place.sent, waiting=waiting, done=place.done)
 
-    def _place(self, payload: bytes | None, record: TypeRecord, topics: TopicFilter, state: StreamState) -> _Place:
+    def _place(self, payload: bytes | None, record: TypeRecord, topics: TopicFilter, state: StreamState) -> Place:
         if payload is not None:
-            known = _Place.from_json(payload)
+            known = Place.from_json(payload)
             if known.stream == state.created:
                 return known
         begin = first_position(record, state.created)
@@ -197,56 +131,32 @@ class Histories:
         begun = begin is not None and state.first > begin.floor
         filters = record.subscriptions.filters if begun else ()
         nothing = SubscriptionChange(change=0, filters=filters)
-        return _Place(topics=topics, stream=state.created, next=state.first, subscriptions=nothing, goal=state.last)
+        return Place(topics=topics, stream=state.created, next=state.first, subscriptions=nothing, goal=state.last)
 
-    async def _others(self, agent_type: str, key: str, stream: str) -> list[_Place]:
+    async def _others(self, agent_type: str, key: str, stream: str) -> list[Place]:
         keys = await self._bucket.keys(f"{type_token(agent_type)}.*")
         entries = [await self._bucket.get(each) for each in keys if ".history-" in each and each != key]
-        places = [_Place.from_json(entry.value) for entry in entries if entry.value is not None]
+        places = [Place.from_json(entry.value) for entry in entries if entry.value is not None]
         return [place for place in places if place.stream == stream]
 
     def _filter(self, topics: TopicFilter) -> str:
         return self._subjects.stored_event_filters([topics.tail()], 0, 1)[0]
 
-    async def _read(self, agent_type: str, place: _Place) -> tuple[Sequence[StreamMessage], int]:
+    async def _read(self, agent_type: str, place: Place) -> tuple[Sequence[StreamMessage], int]:
         """Return the next events and markers, and how many there are after them."""
-        found: list[StreamMessage] = []
-        complete = asyncio.Event()
-        filters = [self._filter(place.topics), self._subjects.marker(agent_type)]
-
-        def take(message: StreamMessage) -> None:
-            if not complete.is_set():
-                found.append(message)
-                if message.pending == 0 or len(found) >= _AT_ONCE:
-                    complete.set()
-
-        def made(waiting: int) -> None:
-            if waiting == 0:
-                complete.set()
-
-        reader = StreamReader(
+        found = await read_batch(
             self._broker,
             self._stream.name,
-            filters=lambda: filters,
-            start=lambda: found[-1].sequence + 1 if found else place.next,
-            on_message=take,
-            room=lambda: _AT_ONCE - len(found),
-            on_made=made,
-            tidy=True,
+            self._tasks,
+            filters=[self._filter(place.topics), self._subjects.marker(agent_type)],
+            start=place.next,
+            limit=_AT_ONCE,
         )
-        reading = self._tasks.start(reader.run(), name="hivewire: history")
-        try:
-            async with asyncio.timeout(_READ_TIMEOUT_S):
-                await complete.wait()
-        except TimeoutError:
-            raise BrokerUnavailableError("Past events could not be read in time") from None
-        finally:
-            reading.cancel()
         return found, found[-1].pending if found else 0
 
     async def _send(
-        self, agent_type: str, messages: Sequence[StreamMessage], place: _Place, others: Sequence[_Place]
-    ) -> _Place:
+        self, agent_type: str, messages: Sequence[StreamMessage], place: Place, others: Sequence[Place]
+    ) -> Place:
         """Store the events again that the type did not get, and return the place behind them."""
         chosen: defaultdict[str, list[StreamMessage]] = defaultdict(list)
         marker, held = self._subjects.marker(agent_type), place.subscriptions
@@ -279,7 +189,7 @@ class Histories:
         agent_type: str,
         topics: TopicFilter,
         held: Sequence[TopicFilter],
-        others: Sequence[_Place],
+        others: Sequence[Place],
     ) -> str | None:
         """Return the source of an event that the type did not get; None: it did, or it is not for it."""
         try:
@@ -309,7 +219,7 @@ class Histories:
             why = why_refused(error, self._stream.name)
             raise UndeliverableException(f"Event {message.sequence} can't be sent to {agent}: {why}") from error
 
-    async def _join(self, agent_type: str, place: _Place, *, strict: bool) -> None:
+    async def _join(self, agent_type: str, place: Place, *, strict: bool) -> None:
         """Let the subscription take force, unless, if `strict`, an event came that is still to be sent."""
         subject = self._filter(place.topics)
         last = await self._stream.last_of(subject) if strict else 0
