@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -54,6 +54,12 @@ class Administrator:
     def __init__(self, command_line: CommandLine) -> None:
         self._command_line = command_line
 
+    def starts(self, *arguments: str) -> Started:
+        return self._command_line.start(*arguments)
+
+    def end(self) -> None:
+        self._command_line.kill_all()
+
     def __call__(self, *arguments: str) -> str:
         done: CompletedProcess[str] = self._command_line.run(*arguments)
         assert done.returncode == 0, done.stderr
@@ -80,7 +86,7 @@ async def served(
 
 
 @pytest.fixture
-def administrator(operator_mode: OperatorMode, subjects: Subjects, tmp_path: Path) -> Administrator:
+def administrator(operator_mode: OperatorMode, subjects: Subjects, tmp_path: Path) -> Iterator[Administrator]:
     rights = admin_permissions(subjects, stateless=["helper"])
     commands = CommandLine(operator_mode.url, subjects.namespace, tmp_path)
     commands.environment |= {
@@ -88,7 +94,9 @@ def administrator(operator_mode: OperatorMode, subjects: Subjects, tmp_path: Pat
         "HIVEWIRE_DEPLOYMENT": ADMINISTRATOR,
         "NATS_CREDS": operator_mode.credentials(rights, name=f"{subjects.namespace}.admin"),
     }
-    return Administrator(commands)
+    administrator = Administrator(commands)
+    yield administrator
+    administrator.end()
 
 
 @pytest.mark.usefixtures("served")
@@ -107,6 +115,8 @@ def work(administrator: Administrator) -> None:
     assert "replayed greeter/ada" in administrator("dead", "replay", "--type", "greeter")
     eventually(lambda: "greeter/ada" in administrator("dead", "ls"), "it is given up again")
     assert "removed greeter/ada" in administrator("dead", "rm", "--all")
+    tailing = administrator.starts("tail", "people", "--from-start")
+    assert "people/ada" in tailing.shows("people/ada")
     assert [each["type"] for each in json.loads(administrator("ps", "--json"))["types"]] == ["greeter", "helper"]
     assert "helper" in administrator("ps")
     assert "greeter" in administrator("top", "--once")
