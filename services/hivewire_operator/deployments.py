@@ -105,7 +105,8 @@ class Deployments:
             return None
         system = self._systems.get(namespace)
         if system is None:
-            await self._refuse(found, "Ready", "NoAgentSystem", f"There is no AgentSystem in {namespace}: create one.")
+            why = f"{namespace} has no AgentSystem that works: create one, or see what its conditions say."
+            await self._refuse(found, "Ready", "NoAgentSystem", why)
             return None
         self._specs[namespace, name] = spec
         if not {each.name for each in spec.agent_types if each.stateless} <= system.stateless:

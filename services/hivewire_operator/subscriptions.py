@@ -58,7 +58,7 @@ class Subscriptions:
             return None
         system = self._systems.get(namespace)
         if system is None or system.upkeep is None:
-            message = f"There is no AgentSystem in {namespace}." if system is None else system.problem
+            message = f"{namespace} has no AgentSystem that works." if system is None else system.problem
             await self._report(found, "False", "NatsUnavailable", message)
             return _AGAIN_S
         topics = _filter(spec)
