@@ -172,6 +172,7 @@ async def test_dead_letters_are_counted_by_type(
     assert (await observe()).dead_letters == {"agent": 2}
 
 
+@pytest.mark.slow  # it waits for what counts as away
 async def test_while_the_broker_is_away_values_stay_and_failures_are_counted(
     server: EmbeddedServer,
     new_runtime: NewRuntime,

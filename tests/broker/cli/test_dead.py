@@ -34,6 +34,7 @@ def four(seeds: Seeds) -> None:
     )
 
 
+@pytest.mark.slow  # many commands, one after the other
 def test_what_is_listed_can_be_filtered(cli: CommandLine, four: None) -> None:
     everything = [("greeter/ada", 3), ("greeter/bob", 4), ("waiter/ada", 3), (f"greeter/{LONG}", 9)]
     assert listed(cli) == everything
