@@ -117,6 +117,7 @@ class OwnedShard:
             start=self._start_event,
             busy_keys=self._keys_with_events,
             on_buried=services.relieve,
+            trial=services.turns.trial,
         )
         self._recording: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()

@@ -31,6 +31,8 @@ class RecordedStart:
         start: Starts an event's turn, or, when it is doomed, gives it up.
         on_buried: Called when an event that killed its processes was given up.
         busy_keys: Asked for the keys of which an event runs or waits in its turn.
+        trial: Held while an event of the process is written down as a suspect and tried: if several were, each of them
+            would seem to have killed it.
     """
 
     def __init__(
@@ -41,12 +43,14 @@ class RecordedStart:
         start: Callable[[Admitted, bool], asyncio.Task[None]],
         busy_keys: Callable[[], Collection[str]],
         on_buried: Callable[[], None],
+        trial: asyncio.Lock,
     ) -> None:
         self._guard = guard
         self._write = write
         self._start = start
         self._busy_keys = busy_keys
         self._on_buried = on_buried
+        self._trial = trial
         self._waiting: deque[Admitted] = deque()
         self._changed = asyncio.Event()
         self._leaving = asyncio.Event()
@@ -100,16 +104,13 @@ class RecordedStart:
         assert first.sequence is not None
         treatment = guard.treatment(first.sequence)
         if treatment == "alone":
-            guard.attempt(first.sequence)
-            await self._write()
-            if self._leaving.is_set():
-                return
-            waiting.remove(first)
-            first.turn.alone = True
-            first.turn.tried = asyncio.Event()
-            running = self._start(first, False)
-            if await self._ends(running, first.turn.tried):
-                guard.survived(first.sequence)
+            if await self._waits_for_trial():
+                try:
+                    # What killed may have been found meanwhile.
+                    if guard.treatment(first.sequence) == "alone":
+                        await self._try(first, first.sequence)
+                finally:
+                    self._trial.release()
         elif treatment == "doomed":
             waiting.remove(first)
             if await self._ends(self._start(first, True)):
@@ -122,6 +123,31 @@ class RecordedStart:
             for each in () if self._leaving.is_set() else batch:
                 waiting.remove(each)
                 self._start(each, False)
+
+    async def _waits_for_trial(self) -> bool:
+        """Wait until no other event of the process is tried; False: the shard is given up before."""
+        taking, leaving = asyncio.ensure_future(self._trial.acquire()), asyncio.ensure_future(self._leaving.wait())
+        taken = False
+        try:
+            await asyncio.wait((taking, leaving), return_when=asyncio.FIRST_COMPLETED)
+            taken = taking.done()
+        finally:
+            leaving.cancel()
+            if not taken and not taking.cancel():
+                self._trial.release()
+        return taken
+
+    async def _try(self, first: Admitted, sequence: int) -> None:
+        self._guard.attempt(sequence)
+        await self._write()
+        if self._leaving.is_set():
+            return
+        self._waiting.remove(first)
+        first.turn.alone = True
+        first.turn.tried = asyncio.Event()
+        running = self._start(first, False)
+        if await self._ends(running, first.turn.tried):
+            self._guard.survived(sequence)
 
     def _next_recorded(self) -> list[Admitted]:
         """Return the events that can be started now together, each with all earlier ones of its key."""

@@ -109,6 +109,7 @@ class Turns:
         self._waits = TurnWaits()
         self._modes: dict[type, _Mode] = {}
         self._leaving: dict[AgentId, asyncio.Event] = {}
+        self.trial = asyncio.Lock()
         self._trial = asyncio.Lock()
         self._alone: Turn | None = None
         self._trial_over = asyncio.Event()
