@@ -1,16 +1,19 @@
 """Subscriptions that begin with what was stored before them."""
 
 import asyncio
+import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
 
 import pytest
+from nats.aio.client import Client
 
 from broker.conftest import NewRuntime
 from broker.scripted import until
 from hivewire import (
     AgentNotFoundError,
     BrokerUnavailableError,
+    HivewireError,
     MessageContext,
     NatsAgentRuntime,
     RoutedAgent,
@@ -246,6 +249,21 @@ async def until_dead(upkeep: Upkeep) -> None:
     async with asyncio.timeout(10):
         while not (await upkeep.observe()).dead_letters:
             await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("record", [b"nonsense", b'{"format": 1}', b'{"format": 99}'])
+async def test_a_record_that_can_not_be_read_is_told_and_left_alone(
+    upkeep: Upkeep, client: Client, namespace: str, record: bytes
+) -> None:
+    await upkeep.send_history("reader", exact("task"))
+    bucket = f"KV_{namespace}_registry"
+    info = await client.request(f"$JS.API.STREAM.INFO.{bucket}", b'{"subjects_filter": ">"}')
+    (subject,) = [each for each in json.loads(info.data)["state"]["subjects"] if ".history-" in each]
+    await client.jetstream().publish(subject, record)
+    with pytest.raises(HivewireError, match=r"history of a subscription is.*(can't be read|upgrade this process)"):
+        await upkeep.send_history("reader", exact("task"))
+    stored = await client.jetstream().get_last_msg(bucket, subject)
+    assert stored.data == record
 
 
 async def test_a_type_that_nobody_has_registered_is_refused(nats_url: str, namespace: str) -> None:

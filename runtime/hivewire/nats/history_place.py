@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hivewire.exceptions import HivewireError, UnsupportedFormatError
 from hivewire.nats.formats import FORMAT, check_format
 from hivewire.nats.positions import SubscriptionChange
 from hivewire.nats.topic_filters import TopicFilter
@@ -60,16 +61,25 @@ class Place:
 
         Raises:
             UnsupportedFormatError: a newer version of Hivewire wrote it.
+            HivewireError: it is not such a record.
         """
-        data: dict[str, Any] = json.loads(payload)
-        check_format(data, "how far the history of a subscription is")
-        return cls(
-            topics=TopicFilter.parse(data["topics"]),
-            stream=data["stream"],
-            next=int(data["next"]),
-            subscriptions=SubscriptionChange.from_json(data["subscriptions"]),
-            goal=int(data["goal"]),
-            lap=data["lap"],
-            sent=int(data["sent"]),
-            done=bool(data["done"]),
-        )
+        try:
+            data: dict[str, Any] = json.loads(payload)
+            check_format(data, "how far the history of a subscription is")
+            return cls(
+                topics=TopicFilter.parse(data["topics"]),
+                stream=data["stream"],
+                next=int(data["next"]),
+                subscriptions=SubscriptionChange.from_json(data["subscriptions"]),
+                goal=int(data["goal"]),
+                lap=data["lap"],
+                sent=int(data["sent"]),
+                done=bool(data["done"]),
+            )
+        except UnsupportedFormatError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise HivewireError(
+                f"how far the history of a subscription is can't be read ({error!r}): delete the record, and it begins"
+                " anew"
+            ) from error
